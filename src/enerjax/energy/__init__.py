@@ -1,0 +1,12 @@
+"""Energies: pure functions from a pytree to a scalar, their algebra and their derivatives."""
+
+from .base import AbstractEnergy as AbstractEnergy
+from .base import Scaled as Scaled
+from .base import Sum as Sum
+from .response import directional as directional
+from .response import energy_and_force as energy_and_force
+from .response import energy_forces_stress as energy_forces_stress
+from .response import force as force
+from .response import hessian as hessian
+from .response import hessian_vector_product as hessian_vector_product
+from .response import rayleigh as rayleigh

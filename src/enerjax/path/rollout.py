@@ -1,0 +1,49 @@
+"""Repeat a step, keep what it passes through. The one scan: back-propagation through time, 4D-Var and hypergradients
+are its transpose, Lyapunov exponents its tangent."""
+
+import jax
+import jax.numpy as jnp
+
+from .._array import PyTree
+
+
+def rollout(step, z: PyTree, xs: PyTree = None, *, length: int | None = None, stride: int = 1) -> PyTree:
+    """The states z₁, z₂, … of z ← step(z, x), every `stride`-th of them kept.
+
+    Args:
+        step: `step(z, x) -> z`; x is None when there are no inputs.
+        z: the initial state, any pytree of arrays.
+        xs: inputs with a leading time axis, or None.
+        length: number of steps; needed only without `xs`.
+        stride: keep every stride-th state. The backward pass stores the kept states and recomputes one stretch of
+            `stride` steps at a time, so `stride ≈ √length` costs one more forward pass and √length memory.
+
+    Returns:
+        The kept states, stacked on a leading axis of size length // stride; the last one is the final state.
+
+    Raises:
+        ValueError: if the length is missing, disagrees with `xs`, or is not a multiple of `stride`.
+    """
+    leaves = jax.tree.leaves(xs)
+    if leaves:
+        if length is not None and length != len(leaves[0]):
+            raise ValueError(f"rollout: length={length}, but xs has {len(leaves[0])} entries.")
+        length = len(leaves[0])
+    if length is None:
+        raise ValueError("rollout: give inputs xs or the number of steps, length=….")
+    if stride < 1 or length % stride:
+        raise ValueError(f"rollout: {length} steps are not a multiple of stride={stride}.")
+    xs = jax.tree.map(lambda x: jnp.reshape(x, (length // stride, stride, *x.shape[1:])), xs)
+
+    def stretch(z, xs):
+        z, _ = jax.lax.scan(lambda z, x: (step(z, x), None), z, xs, length=stride)
+        return z
+
+    if stride > 1:
+        stretch = jax.checkpoint(stretch)
+
+    def kept(z, xs):
+        z = stretch(z, xs)
+        return z, z
+
+    return jax.lax.scan(kept, z, xs, length=length // stride)[1]
