@@ -49,7 +49,14 @@ def main():
     psi4.set_num_threads(1)
     psi4.set_memory("1500 MB")
     psi4.set_options(
-        {"scf_type": "df", "mp2_type": "df", "freeze_core": True, "e_convergence": 1e-9, "d_convergence": 1e-8, "guess": "sad"}
+        {
+            "scf_type": "df",
+            "mp2_type": "df",
+            "freeze_core": True,
+            "e_convergence": 1e-9,
+            "d_convergence": 1e-8,
+            "guess": "sad",
+        }
     )
     data = np.load(a.geometries)
     done = finished(a.labels)

@@ -33,7 +33,9 @@ UMBRELLA = 4.0  # eV/Å², strong enough to hold a chain on the barrier (GFN2: 0
 
 # (split, temperature K, umbrella centre Å or None, frames)
 PLAN = {
-    "malonaldehyde": [("train", T, None, n) for T, n in ((300, 125), (300, 125), (500, 125), (500, 125), (800, 100), (800, 100))]
+    "malonaldehyde": [
+        ("train", T, None, n) for T, n in ((300, 125), (300, 125), (500, 125), (500, 125), (800, 100), (800, 100))
+    ]
     + [("train", 400, d, 80) for d in (-0.6, -0.3, 0.0, 0.3, 0.6)]
     + [("valid", T, None, n) for T, n in ((300, 50), (500, 50), (800, 40))]
     + [("valid", 400, d, 20) for d in (-0.4, 0.0, 0.4)]

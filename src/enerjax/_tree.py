@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-
 from jaxtyping import Array, Bool
 
 from ._array import Key, PyTree, Scalar

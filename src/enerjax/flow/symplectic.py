@@ -56,9 +56,7 @@ yoshida6 = _yoshida(6)
 
 _B = (0.0792036964311957, 0.353172906049774, -0.0420650803577195)
 _A = (0.209515106613362, -0.143851773179818)
-blanes_moan4 = Composition(
-    (*_B, 1 - 2 * sum(_B), *_B[::-1]), (*_A, 0.5 - sum(_A), 0.5 - sum(_A), *_A[::-1]), 4
-)
+blanes_moan4 = Composition((*_B, 1 - 2 * sum(_B), *_B[::-1]), (*_A, 0.5 - sum(_A), 0.5 - sum(_A), *_A[::-1]), 4)
 """Six gradients, an error constant hundreds of times below `yoshida4`.
 
 S. Blanes and P. C. Moan, J. Comput. Appl. Math. 142, 313 (2002), scheme S₆ order 4."""
