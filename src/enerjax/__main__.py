@@ -1,0 +1,5 @@
+"""`python -m enerjax` is `enerjax`."""
+
+from .cli import main
+
+main()
