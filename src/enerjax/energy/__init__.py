@@ -3,6 +3,13 @@
 from .base import AbstractEnergy as AbstractEnergy
 from .base import Scaled as Scaled
 from .base import Sum as Sum
+from .misfit import AbstractMisfit as AbstractMisfit
+from .misfit import Gaussian as Gaussian
+from .misfit import Misfit as Misfit
+from .misfit import gauss_newton_product as gauss_newton_product
+from .misfit import has_residual as has_residual
+from .misfit import linearise as linearise
+from .misfit import residual as residual
 from .response import directional as directional
 from .response import energy_and_force as energy_and_force
 from .response import energy_forces_stress as energy_forces_stress
