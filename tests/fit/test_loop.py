@@ -1,0 +1,133 @@
+"""The training loop: exact resume, NaN stop, frozen leaves, early stop, data parallel."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from enerjax import fit
+
+X = jr.normal(jr.key(1), (64, 3))
+Y = X @ jnp.array([1.0, 2.0, 3.0]) + 0.5
+
+
+def loss(model, batch, key):
+    x, y = batch
+    return jnp.mean((jax.vmap(model)(x) - y) ** 2)
+
+
+def batches(epoch, key):
+    return [(X[i], Y[i]) for i in fit.minibatches(64, 16, key)]
+
+
+def run(**options):
+    model = eqx.nn.Linear(3, "scalar", key=jr.key(2))
+    defaults = {"key": jr.key(0), "ema": 0.9, "rate": fit.cosine, "epochs": 6}
+    return fit.train(loss, model, options.pop("batches", batches), optax.adam(0.1), **(defaults | options))
+
+
+def test_it_fits():
+    fitted = run(epochs=60, validate=lambda m: {"loss": loss(m, (X, Y), None)})
+    assert fitted.metrics[-1]["valid_loss"] < 1e-3
+    assert np.allclose(fitted.model.weight, [[1.0, 2.0, 3.0]], atol=0.03)
+    assert fitted.stopped == "epochs" and fitted.steps == 240
+
+
+@pytest.mark.parametrize("where", ["between epochs", "within an epoch"])
+def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, where):
+    whole = run()
+
+    def stop(model, line):
+        if line["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    class Interrupted(list):
+        def __getitem__(self, i):
+            if i == 2:
+                raise KeyboardInterrupt
+            return super().__getitem__(i)
+
+    cut = lambda epoch, key: Interrupted(batches(epoch, key)) if epoch == 3 else batches(epoch, key)
+    with pytest.raises(KeyboardInterrupt):
+        if where == "between epochs":
+            run(directory=tmp_path, on_epoch=stop)
+        else:
+            run(directory=tmp_path, batches=cut)
+    resumed = run(directory=tmp_path)
+    assert eqx.tree_equal(resumed.model, whole.model)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_nan_names_step_batch_and_cause_and_keeps_the_state_before(tmp_path):
+    def poisoned(epoch, key):
+        todo = batches(epoch, key)
+        if epoch == 1:
+            todo[2] = (todo[2][0].at[0, 0].set(jnp.nan), todo[2][1])
+        return todo
+
+    with pytest.raises(FloatingPointError, match=r"step 7 \(epoch 1, batch 2 of 4\); the batch itself contains NaN"):
+        run(directory=tmp_path, batches=poisoned)
+    assert eqx.tree_equal(run(directory=tmp_path).model, run().model)  # healed data: as if nothing had happened
+
+
+def test_divergence_is_told_from_bad_data():
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        model = eqx.nn.Linear(3, "scalar", key=jr.key(2))
+        fit.train(loss, model, batches, optax.sgd(1e30), key=jr.key(0), epochs=50)
+
+
+def test_frozen_leaves_stay_to_the_bit():
+    model = eqx.nn.Linear(3, "scalar", key=jr.key(2))
+    mask = eqx.tree_at(lambda m: m.weight, jax.tree.map(eqx.is_array, model), False)
+    fitted = fit.train(loss, model, batches, optax.adam(0.1), key=jr.key(0), epochs=2, trainable=mask)
+    assert jnp.array_equal(fitted.model.weight, model.weight)
+    assert not jnp.array_equal(fitted.model.bias, model.bias)
+
+
+def test_early_stop_returns_the_best_model():
+    scores = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
+    kept = []
+
+    def validate(model):
+        kept.append(model)
+        return {"loss": next(scores)}
+
+    fitted = run(validate=validate, patience=2)
+    assert fitted.stopped == "patience" and fitted.epochs == 4
+    assert eqx.tree_equal(fitted.model, kept[1])
+
+
+def test_one_trace_for_all_batches_of_a_shape():
+    traces = []
+
+    def counted(model, batch, key):
+        traces.append(1)
+        return loss(model, batch, key)
+
+    fit.train(counted, eqx.nn.Linear(3, "scalar", key=jr.key(2)), batches, optax.adam(0.1), key=jr.key(0), epochs=5)
+    assert len(traces) == 1
+
+
+def test_data_parallel_equals_one_device():
+    place = fit.data_parallel()
+    assert eqx.tree_equal(run(place=place).model, run().model)
+    if len(jax.devices()) > 1:
+        with pytest.raises(ValueError, match="can't be split"):
+            place(jnp.ones(len(jax.devices()) + 1))
+
+
+def test_no_budget_and_no_batches_are_refused():
+    with pytest.raises(ValueError, match="budget"):
+        run(epochs=None)
+    with pytest.raises(ValueError, match="no batches"):
+        run(batches=lambda epoch, key: [])
+
+
+def test_bucketed_batches_have_one_shape_per_bucket_and_miss_nothing(key):
+    buckets = np.array([4] * 7 + [8] * 3 + [12])
+    drawn = fit.bucketed(buckets, 4, key)
+    assert all(len(index) == 4 and (buckets[index] == bucket).all() for bucket, index in drawn)
+    assert set(np.concatenate([index for _, index in drawn])) == set(range(11))
