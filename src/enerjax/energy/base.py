@@ -60,7 +60,7 @@ class Scaled(AbstractEnergy):
     """E(x) = s E₀(x)."""
 
     term: Energy
-    factor: float | jax.Array
+    factor: float | int | jax.Array
 
     def __call__(self, x: PyTree) -> Scalar:
         """s E₀(x)."""
