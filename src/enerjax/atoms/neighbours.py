@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from .structure import Structure
@@ -79,7 +80,7 @@ def displacements(
 ) -> Float[Array, "atoms K 3"]:
     """r_ij = R_j + n @ h − R_i [Å]. Padded entries are (2 cutoff, 0, 0): beyond the cutoff, without gradient."""
     r = gather(positions, neighbours) - positions[:, None]
-    if neighbours.shift is not None:
+    if neighbours.shift is not None and cell is not None:
         r = r + neighbours.shift.astype(r.dtype) @ cell
     return jnp.where(neighbours.mask[..., None], r, jnp.array([[[2.0 * neighbours.cutoff, 0.0, 0.0]]], r.dtype))
 
@@ -125,7 +126,7 @@ def neighbour_list(
     Raises:
         ValueError: inside jit, or where positions are not finite.
     """
-    if isinstance(structure.positions, jax.core.Tracer):
+    if isinstance(structure.positions, Tracer):
         raise ValueError(
             "neighbour_list runs on the host: build it outside jit and pass it in, or call `refresh` inside."
         )
