@@ -1,0 +1,309 @@
+"""Integrate a field: ẏ = f(t, y, args), y(t₀) = y₀, and differentiate the whole path.
+
+Which derivative when (measured in benchmarks/odes, restated in docs/motion.md):
+
+    solver                          adjoint=None takes             derivatives
+    explicit Runge–Kutta, adaptive  `Replay()`                     grad, jvp, Hessian-vector, Gauss–Newton products
+    the same, history over budget   diffrax RecursiveCheckpoint    grad
+    `substeps=k`, fixed steps       one `lax.scan`                 all, to any order; compiles fastest
+    implicit, IMEX, SDE, events     diffrax RecursiveCheckpoint,   grad (pass diffrax.DirectAdjoint() for the rest)
+                                    one checkpoint per step when the history is within budget
+
+Any diffrax adjoint can be passed instead. `diffrax.ForwardMode()` gives jvp only, `BacksolveAdjoint` re-solves backwards:
+no memory, but its gradient is silently wrong on stiff fields and, under vmap, it carries every parameter per sample.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+from jax.flatten_util import ravel_pytree
+
+from .. import _tree as tree
+from .._array import Array, PyTree
+from . import march as _march
+
+BUDGET = 256 * 2**20  # bytes of stored history above which the default adjoint recomputes instead of storing
+
+_REASONS = {
+    _march.ARRIVED: "arrived",
+    _march.OUT_OF_STEPS: "the step limit was reached: raise max_steps, loosen rtol/atol, or use an implicit solver",
+    _march.UNDERFLOW: "the step size underflowed: the field is singular, stiff or returns NaN there",
+    _march.BAD_START: "the initial state or the field there is not finite",
+    _march.BAD_TIMES: "the times do not increase",
+}
+
+
+class Replay(eqx.Module):
+    """Adaptive forwards once, then differentiate the accepted steps: memory one state and its stages per step."""
+
+
+class Solution(eqx.Module):
+    """A path, and how it went.
+
+    Attributes:
+        ts: the times asked for.
+        ys: the states there, leading axis of size len(ts). NaN from the time of a failure on, never a wrong number.
+        code: 0 when the path arrived; `reason` says what the others mean.
+        steps: accepted steps.
+        stopped_at: the last time reached.
+        state: the state there.
+        dense: state at any time in between; None for fixed steps.
+    """
+
+    ts: Array
+    ys: PyTree
+    code: Array
+    steps: Array
+    stopped_at: Array
+    state: PyTree
+    dense: Callable | None
+
+    @property
+    def reason(self) -> str:
+        """What happened, in words, with time and state; for concrete (not traced) solutions."""
+        codes = np.atleast_1d(np.asarray(self.code))
+        worst = int(np.argmax(codes != 0))
+        code = int(codes.ravel()[worst])
+        if code == 0:
+            return "arrived"
+        pick = lambda v, rank: np.asarray(v).reshape(-1, *np.shape(v)[np.ndim(v) - rank :])[worst]
+        at = pick(self.stopped_at, 0)
+        rank = np.ndim(self.code)
+        state = jax.tree.map(
+            lambda v: np.asarray(v) if rank == 0 else np.asarray(v)[np.unravel_index(worst, np.shape(self.code))],
+            self.state,
+        )
+        where = "" if rank == 0 else f" (trajectory {worst} of {codes.size}, {int((codes != 0).sum())} failed)"
+        text = _REASONS.get(code, f"diffrax: {code}")
+        return f"stopped at t = {float(at):.6g}, y = {_short(state)}{where}: {text}"
+
+
+def _short(state) -> str:
+    leaves = [np.array2string(np.asarray(v), precision=4, threshold=6, edgeitems=3) for v in jax.tree.leaves(state)]
+    return " ".join(", ".join(leaves).split())
+
+
+def solve(field, y0: PyTree, ts, args: PyTree = None, **options) -> PyTree:
+    """The states at the times `ts` of the path that starts at y0: `integrate(...).ys`.
+
+    A failure raises RuntimeError with the time, the state and the likely cause when the call is eager; inside `jit`
+    every state after the failure is NaN. Takes all options of `integrate`.
+    """
+    solution = integrate(field, y0, ts, args, **options)
+    if not isinstance(solution.code, jax.core.Tracer) and np.any(np.asarray(solution.code) != 0):
+        raise RuntimeError(f"path.solve: {solution.reason}.")
+    return solution.ys
+
+
+def integrate(
+    field,
+    y0: PyTree,
+    ts,
+    args: PyTree = None,
+    *,
+    t0=None,
+    solver: diffrax.AbstractSolver | None = None,
+    rtol: float = 1e-5,
+    atol: float = 1e-7,
+    dt0=None,
+    max_steps: int = 1024,
+    substeps: int | None = None,
+    adjoint: Any = None,
+    noise: tuple | None = None,
+    event: diffrax.Event | None = None,
+    controller: diffrax.AbstractStepSizeController | None = None,
+) -> Solution:
+    """ẏ = field(t, y, args) from y0 at t0, observed at the times ts.
+
+    Args:
+        field: `field(t, y, args) -> dy/dt`, of the structure of y; any callable, also one that closes over traced arrays.
+        y0: initial state, any pytree of real arrays.
+        ts: strictly increasing times, [n]; the path starts at ts[0] unless t0 is given.
+        args: passed to the field.
+        t0: start, at most ts[0].
+        solver: a diffrax solver, Tsit5 by default. Implicit ones (Kvaerno5…) for stiff fields.
+        rtol: relative tolerance of each adaptive step, error ≤ atol + rtol |y| in the root-mean-square norm.
+        atol: absolute tolerance.
+        dt0: first step; chosen when None.
+        max_steps: limit of accepted steps, and the length of the stored history.
+        substeps: None steps adaptively; k takes k equal steps of the explicit `solver` between successive times.
+        adjoint: None (the table above), `Replay()`, or any diffrax adjoint.
+        noise: (diffusion, brownian): adds diffusion(t, y, args) dW with a diffrax Brownian path.
+        event: a diffrax Event; the path ends there, later states are NaN, `stopped_at` and `state` are the event's.
+        controller: a diffrax step size controller instead of the tolerances.
+
+    Returns:
+        A `Solution`; vmap over y0, ts or args gives a batch, each trajectory with its own times and steps.
+
+    Raises:
+        ValueError: times that do not increase, an observation before t0, a field whose value is not of y's structure.
+    """
+    ts = jnp.asarray(ts, dtype=None if _is_floating(ts) else jnp.result_type(float))
+    _check_times(ts, t0)
+    _check_field(field, ts[0], y0, args)
+    start = ts[0] if t0 is None else jnp.asarray(t0, ts.dtype)
+    solver = diffrax.Tsit5() if solver is None else solver
+    explicit = isinstance(solver, diffrax.AbstractERK)
+    if substeps is not None:
+        if not explicit or noise is not None or event is not None:
+            raise ValueError("path.solve: substeps=k needs an explicit diffrax solver, without noise or event.")
+        return _fixed(field, y0, ts, start, args, _march.Tableau.of(solver), substeps)
+    history = max_steps * sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
+    plain = explicit and noise is None and event is None and controller is None
+    if adjoint is None and plain and history * (1 + len(solver.tableau.b_sol)) <= BUDGET:
+        adjoint = Replay()
+    if isinstance(adjoint, Replay):
+        if not plain:
+            raise ValueError("path.solve: Replay needs an explicit solver with tolerances, without noise or event.")
+        return _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps)
+    if adjoint is None:
+        checkpoints = max_steps if history <= BUDGET else None
+        adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
+    controller = diffrax.PIDController(rtol=rtol, atol=atol) if controller is None else controller
+    return _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event)
+
+
+def _is_floating(ts) -> bool:
+    return jnp.issubdtype(jnp.result_type(ts), jnp.floating)
+
+
+def _check_times(ts, t0) -> None:
+    if ts.ndim != 1 or ts.size == 0:
+        raise ValueError(f"path.solve: ts must be a vector of times, not of shape {ts.shape}; vmap for a batch.")
+    if isinstance(ts, jax.core.Tracer):
+        return
+    times = np.asarray(ts)
+    if not np.all(np.isfinite(times)):
+        raise ValueError(f"path.solve: ts[{int(np.argmin(np.isfinite(times)))}] is not finite.")
+    if np.any(np.diff(times) <= 0):
+        i = int(np.argmax(np.diff(times) <= 0))
+        raise ValueError(
+            f"path.solve: times must increase, but ts[{i + 1}] = {times[i + 1]} follows {times[i]}; sort them."
+        )
+    if t0 is not None and not isinstance(t0, jax.core.Tracer) and times[0] < float(t0):
+        raise ValueError(f"path.solve: the observation at ts[0] = {times[0]} lies before the start t0 = {float(t0)}.")
+
+
+def _check_field(field, t, y0, args) -> None:
+    for v in jax.tree.leaves(y0):
+        if not jnp.issubdtype(jnp.result_type(v), jnp.floating):
+            raise ValueError(f"path.solve: the state must be real floating arrays, found {jnp.result_type(v)}.")
+    out = eqx.filter_eval_shape(field, t, y0, args)
+    shape = lambda x: (jax.tree.structure(x), [jnp.shape(v) for v in jax.tree.leaves(x)])
+    if shape(out) != shape(y0):
+        raise ValueError(f"path.solve: the field returns {shape(out)}, its state is {shape(y0)}; they must agree.")
+
+
+def _flat(field, y0, args, t):
+    """The field on flat vectors with everything it holds as a list of consts: (f(consts, t, y), consts, y, unravel)."""
+    y, unravel = ravel_pytree(y0)
+    closed = jax.make_jaxpr(lambda t, y: ravel_pytree(field(t, unravel(y), args))[0].astype(y.dtype))(t, y)
+    consts = [jnp.asarray(c) for c in closed.consts]
+    jaxpr = closed.jaxpr
+
+    def flat(consts, t, y):
+        return jaxpr_as_fun(jax.extend.core.ClosedJaxpr(jaxpr, consts))(t, y)[0]
+
+    return flat, consts, y, unravel
+
+
+def _moving_start(flat, consts, y, start):
+    """Let the gradient by the start time through: dy(t)/dt₀ = −Φ(t, t₀) f(t₀, y₀)."""
+    if not isinstance(start, jax.core.Tracer):
+        return y, start
+    fixed = jax.lax.stop_gradient(start)
+    return y - (start - fixed).astype(y.dtype) * flat(consts, fixed, y), fixed
+
+
+def _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps) -> Solution:
+    tableau = _march.Tableau.of(solver)
+    flat, consts, y, unravel = _flat(field, y0, args, start)
+    y, start = _moving_start(flat, consts, y, start)
+    fixed = jax.lax.stop_gradient(ts)
+    first = 0.0 if dt0 is None else dt0
+    t, h, rows, k, where, _, count, code, reached, last = _march.march(
+        flat, tableau, consts, y, fixed, start, first, rtol, atol, max_steps=max_steps
+    )
+    b = jnp.asarray(tableau.b, y.dtype)
+
+    def inside(i, time):
+        """The state at `time` inside step i, by the solver's own interpolation."""
+        h_i, hk = h[i], h[i].astype(y.dtype) * k[i]
+        s = (time - t[i]) / jnp.where(h_i > 0, h_i, 1.0)
+        piece = solver.interpolation_cls(t0=0.0, t1=1.0, y0=rows[i], y1=rows[i] + b @ hk, k=hk)
+        state = piece.evaluate(s.astype(y.dtype))
+        return jnp.where((time <= reached) & (code != _march.BAD_START), state, jnp.nan)
+
+    def dense(time):
+        time = jnp.asarray(time, ts.dtype)
+        ends = jnp.where(jnp.arange(max_steps) < count, t + h, jnp.inf)
+        return unravel(inside(jnp.minimum(jnp.searchsorted(ends, time), count - 1), time))
+
+    ys = jax.vmap(inside)(where, ts)
+    return Solution(ts, jax.vmap(unravel)(ys), code, count, reached, unravel(last), dense)
+
+
+def _fixed(field, y0, ts, start, args, tableau, substeps) -> Solution:
+    """k equal steps between successive times, in one scan: nothing to choose, every derivative to any order."""
+    if substeps < 1:
+        raise ValueError(f"path.solve: substeps must be at least 1, not {substeps}.")
+
+    def step(y, t, h):
+        scale = lambda h, v: jax.tree.map(lambda v: h.astype(v.dtype) * v, v)
+        k = [field(t, y, args)]
+        for row, c in zip(tableau.a, tableau.c[1:], strict=True):
+            moved = jax.tree.map(lambda *k, row=row: _march.combine(row, list(k)), *k)
+            k.append(field(t + c * h, tree.add(y, scale(h, moved)), args))
+        return tree.add(y, scale(h, jax.tree.map(lambda *k: _march.combine(tableau.b, list(k)), *k)))
+
+    def stretch(y, interval):
+        t, t1 = interval
+        h = (t1 - t) / substeps
+        y, _ = jax.lax.scan(lambda y, i: (step(y, t + i * h, h), None), y, jnp.arange(substeps, dtype=ts.dtype))
+        return y, y
+
+    y0 = jax.tree.map(jnp.asarray, y0)
+    starts = jnp.concatenate([start[None], ts[:-1]])
+    last, ys = jax.lax.scan(stretch, y0, (starts, ts))
+    good = jnp.array([jnp.all(jnp.isfinite(v.reshape(len(ts), -1)), axis=1) for v in jax.tree.leaves(ys)]).all(0)
+    reached = jnp.where(jnp.all(good), ts[-1], starts[jnp.argmin(good)])
+    code = jnp.where(jnp.all(good), _march.ARRIVED, _march.UNDERFLOW).astype(jnp.int32)
+    return Solution(ts, ys, code, jnp.array(substeps * len(ts)), reached, last, None)
+
+
+def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event) -> Solution:
+    terms = diffrax.ODETerm(field)
+    if noise is not None:
+        diffusion, brownian = noise
+        terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(diffusion, brownian))
+    subs = [diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t1=True)]
+    backsolve = isinstance(adjoint, diffrax.BacksolveAdjoint)
+    solution = diffrax.diffeqsolve(
+        terms,
+        solver,
+        start,
+        ts[-1],
+        dt0,
+        jax.tree.map(jnp.asarray, y0),
+        args,
+        saveat=diffrax.SaveAt(ts=ts) if backsolve else diffrax.SaveAt(subs=subs),
+        stepsize_controller=controller,
+        adjoint=adjoint,
+        max_steps=max_steps,
+        event=event,
+        throw=False,
+    )
+    ys = solution.ys if backsolve else solution.ys[0]
+    state = jax.tree.map(lambda v: v[-1], solution.ys if backsolve else solution.ys[1])
+    reached = ts[-1] if backsolve else solution.ts[1][-1]
+    good = (solution.result == diffrax.RESULTS.successful) | (solution.result == diffrax.RESULTS.event_occurred)
+    limit = solution.result == diffrax.RESULTS.max_steps_reached
+    code = jnp.where(good, _march.ARRIVED, jnp.where(limit, _march.OUT_OF_STEPS, _march.UNDERFLOW)).astype(jnp.int32)
+    hide = lambda v: jnp.where(jnp.isfinite(v), v, jnp.nan)  # diffrax marks what was not reached by inf
+    return Solution(ts, jax.tree.map(hide, ys), code, solution.stats["num_accepted_steps"], reached, state, None)
