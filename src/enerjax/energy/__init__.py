@@ -3,6 +3,11 @@
 from .base import AbstractEnergy as AbstractEnergy
 from .base import Scaled as Scaled
 from .base import Sum as Sum
+from .free import entropy as entropy
+from .free import free_energy as free_energy
+from .free import gibbs as gibbs
+from .free import grid_lattice as grid_lattice
+from .free import lattice as lattice
 from .misfit import AbstractMisfit as AbstractMisfit
 from .misfit import Gaussian as Gaussian
 from .misfit import Misfit as Misfit
