@@ -2,10 +2,10 @@
 
     march:   y₀, θ ↦ the accepted steps (tₙ, hₙ, yₙ, kₙ₁ … kₙₛ) of an embedded explicit Runge–Kutta pair
 
-The steps are found once, in a loop that stops when the last lane arrives. Derivatives are those of the accepted steps with
-their lengths held fixed ("discretise, then optimise"): the tangent runs through the same steps forwards, the adjoint
-backwards from the stored states, each in a loop of exactly as many turns. So value, gradient, jvp, Hessian-vector product
-(forward over reverse) and Gauss–Newton product cost what they must, through one call.
+The steps are found once, in a loop that stops when the last lane arrives. Derivatives are those of the accepted steps
+with their lengths held fixed ("discretise, then optimise"): the tangent runs through the same steps forwards, the
+adjoint backwards from the stored states, each in a loop of exactly as many turns. So value, gradient, jvp,
+Hessian-vector product (forward over reverse) and Gauss–Newton product cost what they must, through one call.
 
 A `while_loop` of unknown length cannot be transposed by JAX; two primitives below can. `vmap` does not turn them into
 loops of gathers: it widens the step itself, so shared parameters keep one gradient, summed inside the batch.
@@ -69,21 +69,29 @@ def combine(weights, k):
     return sum(terms[1:], start=terms[0]) if terms else jnp.zeros_like(k[0])
 
 
+def _row(rows, i, axis):
+    return jax.lax.dynamic_index_in_dim(rows, i, axis, keepdims=False)
+
+
+def _put(rows, v, i, axis):
+    return jax.lax.dynamic_update_index_in_dim(rows, v.astype(rows.dtype), i, axis)
+
+
 def _step(law: Law, consts, t, h, y, f):
-    """One step: (y, f(t, y)) ↦ (y₁, f(t + h, y₁)) and the stages, [stages, …]."""
+    """One step: (y, f(t, y)) ↦ (y₁, f(t + h, y₁)) and the stages, [lanes, stages, d]."""
     tableau, k = law.tableau, [f]
     stage = y
     for row, c in zip(tableau.a, tableau.c[1:], strict=True):
         stage = y + h[..., None] * combine(row, k)
         k.append(law(consts, t + c * h, stage))
     if tableau.first_same_as_last:
-        return (stage, k[-1]), jnp.stack(k)
+        return (stage, k[-1]), jnp.stack(k, axis=-2)
     after = y + h[..., None] * combine(tableau.b, k)
-    return (after, law(consts, t + h, after)), jnp.stack(k)
+    return (after, law(consts, t + h, after)), jnp.stack(k, axis=-2)
 
 
 def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
-    """The adaptive loop. Lanes that do not move in a turn store a step of length zero, which is exactly the identity."""
+    """The adaptive loop. A lane that does not move in a turn stores a step of length zero, exactly the identity."""
     tableau, lanes = law.tableau, y.shape[:-1]
     end = ts[..., -1]
     eps = jnp.finfo(y.dtype).eps
@@ -106,10 +114,10 @@ def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
     code = jnp.where(end >= t0, jnp.where(healthy, ARRIVED, BAD_START), BAD_TIMES).astype(jnp.int32)
     stages = len(tableau.c)
     rows = (
-        jnp.zeros((max_steps, *lanes), ts.dtype),
-        jnp.zeros((max_steps, *lanes), ts.dtype),
-        jnp.zeros((max_steps, *y.shape), y.dtype),
-        jnp.zeros((max_steps, stages, *y.shape), y.dtype),
+        jnp.zeros((*lanes, max_steps), ts.dtype),
+        jnp.zeros((*lanes, max_steps), ts.dtype),
+        jnp.zeros((*lanes, max_steps, y.shape[-1]), y.dtype),
+        jnp.zeros((*lanes, max_steps, stages, y.shape[-1]), y.dtype),
     )
     where = jnp.zeros(ts.shape, jnp.int32)  # the step in which each output time lies
     count = jnp.zeros(lanes, jnp.int32)
@@ -125,15 +133,13 @@ def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
         last = t + h * (1 + 4 * eps) >= end
         h = jnp.where(alive, jnp.where(last, end - t, h), 0.0)
         (y1, f1), k = _step(law, consts, t, h, y, f)
-        error = rms(h[..., None] * combine(tableau.e, k) / size(y, y1))
+        error = rms(h[..., None] * combine(tableau.e, [k[..., i, :] for i in range(stages)]) / size(y, y1))
         error = jnp.where(jnp.all(jnp.isfinite(y1) & jnp.isfinite(f1), axis=-1), error, jnp.inf)
         keep = alive & (error < 1)
         best = 0.9 * jnp.maximum(error, 1e-10) ** (-1 / tableau.order)
         factor = jnp.where(jnp.isfinite(error), jnp.clip(best, 0.2, jnp.where(keep, 10.0, 1.0)), 0.2)
         stuck = alive & ~keep & (h * factor <= jnp.maximum(eps * jnp.abs(t), eps**2 * (end - t0)))
-        store = lambda rows, *new: tuple(
-            jax.lax.dynamic_update_index_in_dim(r, v.astype(r.dtype), n, 0) for r, v in zip(rows, new, strict=True)
-        )
+        store = lambda rows, *new: tuple(_put(r, v, n, len(lanes)) for r, v in zip(rows, new, strict=True))
         t1 = jnp.where(keep, jnp.where(last, end, t + h), t)
         # a row written by a turn in which no lane moved is overwritten by the next
         rows = store(rows, t, jnp.where(keep, t1 - t, 0.0), y, k)
@@ -154,16 +160,16 @@ def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
 
 def _tangent(law: Law, active, consts, t, h, y, k, n, dconsts, dy):
     """(ẏ₀, θ̇) ↦ (ẏₙ, k̇ₙ) through the accepted steps."""
-    full = _spread(active, consts, dconsts)
-    start = lambda c, y: law(c, t[0], y)
-    df = jax.jvp(start, (consts, y[0]), (full, dy))[1]
+    axis, full = t.ndim - 1, _spread(active, consts, dconsts)
+    start = lambda c, y: law(c, _row(t, 0, axis), y)
+    df = jax.jvp(start, (consts, _row(y, 0, axis)), (full, dy))[1]
 
     def turn(i, state):
         dy, df, dys, dks = state
-        step = lambda c, y, f: _step(law, c, t[i], h[i], y, f)
-        (_, _), ((dy1, df1), dk) = jax.jvp(step, (consts, y[i], k[i, 0]), (full, dy, df))
-        put = lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, i, 0)
-        return dy1, df1, put(dys, dy), put(dks, dk)
+        t_i, h_i, y_i, f_i = _row(t, i, axis), _row(h, i, axis), _row(y, i, axis), _row(k, i, axis)[..., 0, :]
+        step = lambda c, y, f: _step(law, c, t_i, h_i, y, f)
+        _, ((dy1, df1), dk) = jax.jvp(step, (consts, y_i, f_i), (full, dy, df))
+        return dy1, df1, _put(dys, dy, i, axis), _put(dks, dk, i, axis)
 
     state = (dy, df, jnp.zeros_like(y), jnp.zeros_like(k))
     return jax.lax.fori_loop(0, n, turn, state)[2:]
@@ -171,19 +177,21 @@ def _tangent(law: Law, active, consts, t, h, y, k, n, dconsts, dy):
 
 def _adjoint(law: Law, active, consts, t, h, y, k, n, ybar, kbar):
     """Cotangents of (yₙ, kₙ) ↦ those of θ and y₀, through the accepted steps backwards."""
-    chosen = [c for c, on in zip(consts, active, strict=True) if on]
+    axis, chosen = t.ndim - 1, [c for c, on in zip(consts, active, strict=True) if on]
 
     def turn(i, state):
         i = n - 1 - i
         cbar, yb, fb = state
-        step = lambda c, y, f: _step(law, _merge(active, consts, c), t[i], h[i], y, f)
-        _, pull = jax.vjp(step, chosen, y[i], k[i, 0])
-        dc, dy, df = pull(((yb, fb), kbar[i]))
-        return jax.tree.map(jnp.add, cbar, dc), dy + ybar[i], df
+        t_i, h_i, y_i, f_i = _row(t, i, axis), _row(h, i, axis), _row(y, i, axis), _row(k, i, axis)[..., 0, :]
+        step = lambda c, y, f: _step(law, _merge(active, consts, c), t_i, h_i, y, f)
+        _, pull = jax.vjp(step, chosen, y_i, f_i)
+        dc, dy, df = pull(((yb, fb), _row(kbar, i, axis)))
+        return jax.tree.map(jnp.add, cbar, dc), dy + _row(ybar, i, axis), df
 
-    zeros = jnp.zeros_like(y[0])
+    y0 = _row(y, 0, axis)
+    zeros = jnp.zeros_like(y0)
     cbar, yb, fb = jax.lax.fori_loop(0, n, turn, (jax.tree.map(jnp.zeros_like, chosen), zeros, zeros))
-    _, pull = jax.vjp(lambda c, y: law(_merge(active, consts, c), t[0], y), chosen, y[0])
+    _, pull = jax.vjp(lambda c, y: law(_merge(active, consts, c), _row(t, 0, axis), y), chosen, y0)
     dc, dy = pull(fb)
     return (*jax.tree.map(jnp.add, cbar, dc), yb + dy)
 
@@ -293,7 +301,8 @@ def _replay_transpose(cotangents, *args, law, active, transposed):
     fixed = args[:split]
     if transposed:  # the transpose of the adjoint is the tangent
         shapes = [jax.ShapeDtypeStruct(c.shape, c.dtype) for c, on in zip(fixed, active, strict=False) if on]
-        shapes.append(jax.ShapeDtypeStruct(fixed[len(active) + 2].shape[1:], fixed[len(active) + 2].dtype))
+        y = fixed[len(active) + 2]
+        shapes.append(jax.ShapeDtypeStruct((*y.shape[:-2], y.shape[-1]), y.dtype))
     else:
         shapes = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in fixed[len(active) + 2 : len(active) + 4]]
     given = [jnp.zeros(s.shape, s.dtype) if _is_zero(ct) else ct for ct, s in zip(cotangents, shapes, strict=True)]
@@ -322,7 +331,7 @@ def _march_batch(args, dims, *, law, max_steps):
     carried, consts = _consts(args[:count], dims[:count])
     rest = [_front(v, d, size) for v, d in zip(args[count:], dims[count:], strict=True)]
     out = march_p.bind(*consts, *rest, law=law.widened(carried), max_steps=max_steps)
-    return out, [1, 1, 1, 2, 0, batching.not_mapped, 0, 0, 0, 0]
+    return out, [batching.not_mapped if i == 5 else 0 for i in range(10)]
 
 
 def _replay_batch(args, dims, *, law, active, transposed):
@@ -330,15 +339,14 @@ def _replay_batch(args, dims, *, law, active, transposed):
     split = count + _RESIDUALS
     linear, ldims = args[split:], dims[split:]
     n = args[split - 1]
-    row = lambda i, axis: jnp.moveaxis(_front(args[count + i], dims[count + i], size), 0, axis)
-    residuals = [row(0, 1), row(1, 1), row(2, 1), row(3, 2)]
+    residuals = [_front(v, d, size) for v, d in zip(args[count : split - 1], dims[count : split - 1], strict=True)]
     n = n if dims[split - 1] is batching.not_mapped else jnp.max(n)
     params = dict(active=active, transposed=transposed)
     if transposed:
         # vmap asks for one cotangent per lane: an active parameter shared by the lanes is given a copy in each
         pairs = [(_front(v, d, size), 0) if on else (v, d) for v, d, on in zip(args, dims, active, strict=False)]
         carried, consts = _consts([v for v, _ in pairs], [d for _, d in pairs])
-        given = [jnp.moveaxis(_front(v, d, size), 0, axis) for v, d, axis in zip(linear, ldims, (1, 2), strict=True)]
+        given = [_front(v, d, size) for v, d in zip(linear, ldims, strict=True)]
         out = replay_p.bind(*consts, *residuals, n, *given, law=law.widened(carried), **params)
         return out, [0] * len(out)
     # a tangent that differs between lanes needs its parameter to have lanes as well
@@ -353,7 +361,7 @@ def _replay_batch(args, dims, *, law, active, transposed):
     out = replay_p.bind(
         *consts, *residuals, n, *given, _front(linear[-1], ldims[-1], size), law=law.widened(carried), **params
     )
-    return out, [1, 2]
+    return out, [0, 0]
 
 
 ad.primitive_jvps[march_p] = _march_jvp

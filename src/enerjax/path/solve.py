@@ -9,8 +9,9 @@ Which derivative when (measured in benchmarks/odes, restated in docs/motion.md):
     implicit, IMEX, SDE, events     diffrax RecursiveCheckpoint,   grad (pass diffrax.DirectAdjoint() for the rest)
                                     one checkpoint per step when the history is within budget
 
-Any diffrax adjoint can be passed instead. `diffrax.ForwardMode()` gives jvp only, `BacksolveAdjoint` re-solves backwards:
-no memory, but its gradient is silently wrong on stiff fields and, under vmap, it carries every parameter per sample.
+Any diffrax adjoint can be passed instead. `diffrax.ForwardMode()` gives jvp only, `BacksolveAdjoint` re-solves
+backwards: no memory, but its gradient is silently wrong on stiff fields and, under vmap, it carries every parameter
+per sample.
 """
 
 from collections.abc import Callable
@@ -122,7 +123,7 @@ def integrate(
     """ẏ = field(t, y, args) from y0 at t0, observed at the times ts.
 
     Args:
-        field: `field(t, y, args) -> dy/dt`, of the structure of y; any callable, also one that closes over traced arrays.
+        field: `field(t, y, args) -> dy/dt`, of the structure of y; any callable, closing over arrays or not.
         y0: initial state, any pytree of real arrays.
         ts: strictly increasing times, [n]; the path starts at ts[0] unless t0 is given.
         args: passed to the field.
