@@ -1,0 +1,104 @@
+"""What a potential energy surface is to the rest of the library: structure and neighbours in, eV out.
+
+    E(R, h) = Σᵢ Eᵢ,    F = −∂E/∂R,    σ = (1/V) ∂E/∂ε
+
+Anything called as `potential(structure, neighbours)` that has a `cutoff` can be relaxed, run and fitted: the analytic
+potentials of `pair.py`, a learned one, or their sum.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from .._array import Scalar
+from ..energy.base import AbstractEnergy
+from ..energy.response import energy_and_force
+from ..energy.response import energy_forces_stress as _energy_forces_stress
+from .neighbours import Neighbours, neighbours_of
+from .structure import Structure
+
+
+class AbstractPotential(AbstractEnergy):
+    """E(structure, neighbours) = Σᵢ Eᵢ [eV], each Eᵢ a function of the atoms within the cutoff of atom i.
+
+    Attributes:
+        cutoff: Å; static, because neighbour rows are built for it.
+    """
+
+    cutoff: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
+        """Eᵢ [eV]; 0 for a padded atom."""
+
+    def __call__(self, x: Structure, neighbours: Neighbours | None = None) -> Scalar:
+        """E [eV]; neighbours are built on the host where they are not given."""
+        neighbours = neighbours_of(x, self.cutoff) if neighbours is None else neighbours
+        return self.energy_per_atom(x, neighbours).sum()
+
+    def __add__(self, other) -> "SumPotential":
+        return SumPotential(terms=(self, other), cutoff=max(self.cutoff, other.cutoff))
+
+    def __mul__(self, scale) -> "ScaledPotential":
+        return ScaledPotential(term=self, factor=scale, cutoff=self.cutoff)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "ScaledPotential":
+        return self * -1.0
+
+    def __sub__(self, other) -> "SumPotential":
+        return self + ScaledPotential(term=other, factor=-1.0, cutoff=other.cutoff)
+
+
+class SumPotential(AbstractPotential):
+    """E = Σ of the terms, all on the rows of the widest cutoff: a learned potential plus its core repulsion."""
+
+    terms: tuple
+    cutoff: float = eqx.field(static=True)
+
+    def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
+        """Σ of the terms' Eᵢ [eV]."""
+        parts = [term.energy_per_atom(structure, neighbours) for term in self.terms]
+        return sum(parts[1:], start=parts[0])
+
+
+class ScaledPotential(AbstractPotential):
+    """E = s E₀."""
+
+    term: AbstractPotential
+    factor: float | Array
+    cutoff: float = eqx.field(static=True)
+
+    def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
+        """s E₀ᵢ [eV]."""
+        return self.factor * self.term.energy_per_atom(structure, neighbours)
+
+
+def energy_forces(potential, structure: Structure, neighbours: Neighbours) -> tuple[Scalar, Float[Array, "atoms 3"]]:
+    """E [eV] and F = −∂E/∂R [eV/Å] from one reverse pass; runs inside jit."""
+    return energy_and_force(lambda R: potential(structure.at(R), neighbours), structure.positions)
+
+
+def energy_forces_stress(
+    potential, structure: Structure, neighbours: Neighbours
+) -> tuple[Scalar, Float[Array, "atoms 3"], Float[Array, "3 3"]]:
+    """E [eV], F [eV/Å] and the stress [eV/Å³, positive in tension] from one reverse pass; runs inside jit.
+
+    Raises:
+        ValueError: for a structure that is not periodic in three directions.
+    """
+    if structure.cell is None or not all(structure.pbc):
+        raise ValueError("stress needs a structure that is periodic in three directions; use `energy_forces`.")
+    return _energy_forces_stress(
+        lambda R, h: potential(structure.at(R, h), neighbours), structure.positions, structure.cell
+    )
+
+
+def hessian(potential, structure: Structure, neighbours: Neighbours) -> Float[Array, "3*atoms 3*atoms"]:
+    """∂²E/∂R∂R [eV/Å²] by automatic differentiation, rows in batches."""
+    from ..energy.response import hessian as _hessian
+
+    return jax.jit(lambda p, s, n: _hessian(lambda R: p(s.at(R), n), s.positions))(potential, structure, neighbours)
