@@ -1,0 +1,137 @@
+"""Metrics from draws *and* gradients: the Gaussian whose score is nearest to the target's on the draws.
+
+Minimising the Fisher divergence E|∇log p(x) − ∇log q(x)|² over Gaussians q of covariance Σ gives, for a diagonal Σ,
+σᵢ² = √(Var xᵢ / Var gᵢ), and in general the geometric mean Σ = Cov(x) # Cov(g)⁻¹, the solution of Σ Cov(g) Σ = Cov(x).
+On a Gaussian target it is exact as soon as the draws span the space, wherever they were drawn from; so a window of a few
+draws, still far from the typical set, is worth learning from.
+
+P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence, arXiv:2603.18845 (2026). The
+algebra runs on the host in float64: matrices of a few hundred rows, a few times per chain.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from .metric import AbstractMetric, DenseMetric, DiagonalMetric, LowRankMetric
+
+
+class AbstractAdaptation(eqx.Module):
+    """How a window of draws and their forces becomes a metric."""
+
+    @abc.abstractmethod
+    def first(self, force: np.ndarray) -> AbstractMetric:
+        """The metric before there are draws: σᵢ² = 1/|Fᵢ|, from the force at the start."""
+
+    @abc.abstractmethod
+    def fit(self, draws: np.ndarray, forces: np.ndarray) -> AbstractMetric:
+        """The metric of a window, draws and forces [n, d]."""
+
+
+def _scales(draws, forces):
+    """σ = (Var x / Var g)^{1/4}; a coordinate that did not move, or feels nothing, is left at its bound."""
+    spread = np.maximum(draws.std(0), 1e-20)
+    pull = np.maximum(forces.std(0), 1e-20)
+    return np.clip(np.sqrt(spread / pull), 1e-10, 1e10)
+
+
+def _first_scales(force):
+    return np.clip(1 / np.sqrt(np.clip(np.abs(force), 1e-20, 1e20)), 1e-10, 1e10)
+
+
+class Diagonal(AbstractAdaptation):
+    """Σ = diag(σ²)."""
+
+    def first(self, force):
+        return DiagonalMetric(jnp.asarray(_first_scales(force), force.dtype))
+
+    def fit(self, draws, forces):
+        return DiagonalMetric(jnp.asarray(_scales(draws, forces), forces.dtype))
+
+
+class LowRank(AbstractAdaptation):
+    """Σ = S (1 + V(λ−1)Vᵀ) S: the diagonal estimate, corrected in the directions where it is wrong by a factor.
+
+    Up to `dense_below` dimensions the same matrix is stored densely, which is then the cheaper product.
+
+    Attributes:
+        rank: number of directions kept, those with the most extreme λ.
+        cutoff: λ in [1/cutoff, cutoff] are left at 1; they are mostly noise.
+        gamma: regularisation of the two covariances, relative to the window's length.
+        dense_below: dimension up to which the metric is dense.
+    """
+
+    rank: int = eqx.field(static=True, default=24)
+    cutoff: float = eqx.field(static=True, default=2.0)
+    gamma: float = eqx.field(static=True, default=1e-5)
+    dense_below: int = eqx.field(static=True, default=128)
+
+    def first(self, force):
+        d = force.shape[0]
+        return self._metric(_first_scales(force), np.zeros((d, 0)), np.ones(0), force.dtype)
+
+    def fit(self, draws, forces):
+        dtype = forces.dtype
+        draws, forces = draws.astype(np.float64), forces.astype(np.float64)
+        scale = _scales(draws, forces)
+        x = (draws - draws.mean(0)) / scale  # [n, d]
+        g = (forces - forces.mean(0)) * scale
+        values, vectors = self._directions(x, g)
+        return self._metric(scale, vectors, values, dtype)
+
+    def _directions(self, x, g):
+        """λ and V of Cov(x) # Cov(g)⁻¹ in the space that draws and forces span."""
+        n, d = x.shape
+        if 2 * n < d:  # a basis of both row spaces
+            basis = np.linalg.qr(np.concatenate([x, g]).T)[0]
+        else:
+            basis = np.eye(d)
+        x, g = x @ basis, g @ basis
+        damp = np.eye(basis.shape[1])
+        spread = x.T @ x / (n * n * self.gamma) + damp
+        pull = g.T @ g / (n * n * self.gamma) + damp
+        # A # B⁻¹ = B^{-1/2} (B^{1/2} A B^{1/2})^{1/2} B^{-1/2}
+        b, u = np.linalg.eigh(pull)
+        root, inverse = (u * np.sqrt(b)) @ u.T, (u / np.sqrt(b)) @ u.T
+        m, w = np.linalg.eigh(root @ spread @ root)
+        half = inverse @ w * np.sqrt(np.sqrt(np.maximum(m, 1e-300)))
+        values, vectors = np.linalg.eigh(half @ half.T)
+        keep = (values > self.cutoff) | (values < 1 / self.cutoff)
+        values, vectors = values[keep], (basis @ vectors)[:, keep]
+        return values, vectors
+
+    def _metric(self, scale, vectors, values, dtype):
+        d = scale.shape[0]
+        if d <= self.dense_below:
+            root = scale[:, None] * (np.eye(d) + (vectors * (np.sqrt(values) - 1)) @ vectors.T)
+            inverse = (np.eye(d) + (vectors * (1 / np.sqrt(values) - 1)) @ vectors.T) / scale
+            return DenseMetric(*(jnp.asarray(a, dtype) for a in (root @ root.T, root, inverse)))
+        rank = min(self.rank, d)
+        order = np.argsort(-np.abs(np.log(values)))[:rank]
+        padded_values, padded = np.ones(rank), np.zeros((d, rank))
+        padded_values[: len(order)], padded[:, : len(order)] = values[order], vectors[:, order]
+        return LowRankMetric(*(jnp.asarray(a, dtype) for a in (scale, padded, padded_values)))
+
+
+class Dense(AbstractAdaptation):
+    """Σ = Cov(x) # Cov(g)⁻¹ in full, shrunk towards its diagonal while the window is short."""
+
+    def first(self, force):
+        return LowRank(dense_below=force.shape[0]).first(force)
+
+    def fit(self, draws, forces):
+        return LowRank(cutoff=1.0, dense_below=draws.shape[1]).fit(draws, forces)
+
+
+class Fixed(AbstractAdaptation):
+    """A metric that does not adapt."""
+
+    metric: AbstractMetric
+
+    def first(self, force):
+        return self.metric
+
+    def fit(self, draws, forces):
+        return self.metric

@@ -1,0 +1,211 @@
+"""The life of a chain as a coroutine, and the two ways to run many: in threads, or vectorised.
+
+`life` yields requests ("so many draws with this metric") and is sent blocks of draws. It does not know who serves it:
+one thread per chain on a CPU, where a chain never waits for another; one vectorised program on an accelerator. Random
+numbers depend on the key, the chain's number and the draw's number only.
+"""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from .._array import Energy, Key
+from . import program
+from .failure import Guarded
+from .flat import Layout
+from .metric import AbstractMetric
+from .program import STATS, Chain, Plan, Tuning
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is compiled in.
+
+    Attributes:
+        integrator: a step of `flow`: `verlet`, `minimum_norm`, `yoshida4`, ….
+        depth: largest depth of a tree.
+        max_error: energy error above which a trajectory has diverged.
+        rows: draws per call at most.
+        chunk: draws whose random numbers are made together.
+    """
+
+    integrator: Callable
+    depth: int = 10
+    max_error: float = 1000.0
+    rows: int = 100
+    chunk: int = 16
+
+
+@dataclass
+class Request:
+    """Please advance this chain."""
+
+    chain: Chain
+    metric: AbstractMetric
+    draws: int
+    max_depth: int
+    adapt: bool = False
+    symmetric: bool = False
+    target: float = 0.8
+    fresh: bool = False
+
+    def plan(self, dtype) -> Plan:
+        """The arguments of the program."""
+        numbers = (self.adapt, self.symmetric, self.target, self.fresh)
+        return Plan(np.int32(self.draws), np.int32(self.max_depth), *(np.asarray(x, dtype) for x in numbers))
+
+
+@dataclass
+class Draws:
+    """What came back: arrays [draws, …] on the host."""
+
+    chain: Chain
+    draws: np.ndarray
+    forces: np.ndarray
+    ends: np.ndarray
+    stats: np.ndarray
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name in STATS:
+            return self.stats[:, STATS.index(name)]
+        raise AttributeError(name)
+
+    @classmethod
+    def of(cls, chain: Chain, block, n: int, many: bool = False) -> "Draws":
+        """The first n rows, copied: the buffers belong to the device."""
+        parts = (block.draws, block.forces, block.ends, block.stats)
+        return cls(chain, *(np.array(x[:n]) for x in map(np.asarray, parts)))
+
+
+class Program:
+    """The compiled program of an energy, shared by all its chains, calls and resumed runs."""
+
+    def __init__(self, energy: Energy, flat: Layout, options: Options):
+        self.dynamic, static = eqx.partition(energy, eqx.is_array)
+        leaves, treedef = jax.tree.flatten(static)
+        self.flat, self.options = flat, options
+        self._static = (tuple(leaves), treedef)
+        self._lock, self._called = threading.Lock(), False
+
+    def call(self, chain: Chain, metric: AbstractMetric, plan: Plan, key: Key, together: bool):
+        """Run it; `together` with a leading axis of chains on every argument but the energy."""
+        function = _jitted(*self._static, self.flat, self.options, together)
+        if not self._called:  # threads that arrive together would compile it twice
+            with self._lock:
+                result = jax.block_until_ready(function(self.dynamic, chain, metric, plan, key))
+                self._called = True
+                return result
+        return function(self.dynamic, chain, metric, plan, key)
+
+
+@functools.lru_cache(maxsize=64)
+def _jitted(leaves: tuple, treedef: Any, flat: Layout, options: Options, together: bool):
+    static = jax.tree.unflatten(treedef, leaves)
+    driver = program.together if together else program.alone
+
+    def run(dynamic, chain, metric, plan, key):
+        energy = Guarded(eqx.combine(dynamic, static), flat)
+        return driver(
+            energy, chain, metric, plan, key, integrator=options.integrator, rows=options.rows, depth=options.depth,
+            max_error=options.max_error, chunk=options.chunk,
+        )  # fmt: skip
+
+    # small matrices: handing them to a pool of threads costs more than it saves, and chains fill the cores
+    small = {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" and not together else None
+    return jax.jit(run, compiler_options=small)
+
+
+def fresh_chain(position: np.ndarray) -> Chain:
+    """A chain at a position whose energy is not known yet."""
+    x = jnp.asarray(position)
+    zero = jnp.zeros((), x.dtype)
+    return Chain(program.Point(x, jnp.zeros_like(x), zero), Tuning.at(zero + 0.1), jnp.zeros((), jnp.int32))
+
+
+def evaluate(chain: Chain, position: np.ndarray, metric: AbstractMetric) -> Generator[Request, Draws, Draws]:
+    """Energy and force at a position, by the same program."""
+    point = program.Point(jnp.asarray(position), jnp.zeros_like(chain.point.force), jnp.zeros_like(chain.point.energy))
+    moved = Chain(point, chain.tuning, chain.index)
+    return (yield Request(moved, metric, 1, 1, fresh=True))
+
+
+def serve_alone(compiled: Program, key: Key, life: Generator, on_block: Callable[[], bool]) -> Any:
+    """Run one chain to its end; `on_block` says whether to go on."""
+    try:
+        request = next(life)
+        while True:
+            plan = request.plan(compiled.flat.dtype)
+            chain, block = compiled.call(request.chain, request.metric, plan, key, together=False)
+            result = Draws.of(chain, block, request.draws)
+            if not on_block():
+                life.close()
+                return None
+            request = life.send(result)
+    except StopIteration as stop:
+        return stop.value
+
+
+def serve_in_threads(compiled: Program, keys: list[Key], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
+    """One chain per core at a time, spread over the devices; Ctrl-C stops all at their next block."""
+    devices = jax.local_devices()
+    going = True
+
+    def work(c: int):
+        with jax.default_device(devices[c % len(devices)]):
+            return serve_alone(compiled, keys[c], lives[c], lambda: going)
+
+    workers = min(len(lives), max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(devices)))
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, c) for c in range(len(lives))]
+        try:
+            while wait(futures, timeout=0.1, return_when="FIRST_EXCEPTION").not_done:
+                watch()
+                if any(f.done() and f.exception() for f in futures):
+                    going = False
+        except KeyboardInterrupt:
+            going = False
+            raise
+    return [f.result() for f in futures]
+
+
+def serve_together(compiled: Program, keys: list[Key], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
+    """All chains in one vectorised program, each advancing its own tree."""
+    results: list[Any] = [None] * len(lives)
+    requests: list[Request | None] = [next(life) for life in lives]
+    last = list(requests)
+    stacked_keys = jnp.stack(keys)
+    stack = lambda items: jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *items)
+    while any(r is not None for r in requests):
+        served = [r or l for r, l in zip(requests, last, strict=True)]
+        plans = [s.plan(compiled.flat.dtype) for s in served]
+        plans = [p if r else eqx.tree_at(lambda p: p.draws, p, np.int32(0)) for p, r in zip(plans, requests, strict=True)]
+        chains, blocks = compiled.call(
+            stack([s.chain for s in served]), stack([s.metric for s in served]), stack(plans), stacked_keys, together=True
+        )
+        blocks = jax.tree.map(np.asarray, blocks)
+        parts = [jax.tree.map(lambda x: x[c], (chains, blocks)) for c in range(len(lives))]
+        for c, request in enumerate(requests):
+            if request is None:
+                continue
+            try:
+                requests[c] = last[c] = lives[c].send(Draws.of(*parts[c], request.draws))
+            except StopIteration as stop:
+                requests[c], results[c] = None, stop.value
+        watch()
+    return results
+
+
+def chain_key(key: Key, c: int) -> tuple[Key, Key]:
+    """(key of the start, key of the run) of chain c, independent of how many there are."""
+    start, run = jr.split(jr.fold_in(key, c))
+    return start, run

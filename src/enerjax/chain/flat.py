@@ -1,0 +1,99 @@
+"""A pytree of parameters as one flat vector, the names of its coordinates, and the checks of what the user passed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._array import Array, Energy, PyTree
+from .failure import split
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Structure, shapes and dtypes of a pytree; hashable, so that programs are compiled once per layout."""
+
+    treedef: Any
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return sum(int(np.prod(s)) for s in self.shapes)
+
+    @property
+    def dtype(self):
+        """Dtype of the flat vector."""
+        return jnp.result_type(*self.dtypes)
+
+    def ravel(self, x: PyTree) -> np.ndarray:
+        """Pytree -> flat vector."""
+        leaves = jax.tree.leaves(x)
+        return np.concatenate([np.ravel(np.asarray(v)) for v in leaves]).astype(self.dtype)
+
+    def __call__(self, x: Array) -> PyTree:
+        """Flat vector [..., d] -> pytree with leaves [..., *shape]."""
+        ends = np.cumsum([int(np.prod(s)) for s in self.shapes])[:-1].tolist()
+        parts = np.split(x, ends, axis=-1) if isinstance(x, np.ndarray) else jnp.split(x, ends, axis=-1)
+        leaves = [
+            v.reshape(*x.shape[:-1], *shape) if v.dtype == dtype else v.reshape(*x.shape[:-1], *shape).astype(dtype)
+            for v, shape, dtype in zip(parts, self.shapes, self.dtypes, strict=True)
+        ]
+        return jax.tree.unflatten(self.treedef, leaves)
+
+    def coordinate(self, i: int) -> str:
+        """Name of coordinate i, such as `theta[3]`."""
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            n = int(np.prod(shape))
+            if i < n:
+                index = ",".join(map(str, np.unravel_index(i, shape))) if shape else ""
+                return f"{name}[{index}]" if shape else name
+            i -= n
+        raise IndexError(i)
+
+
+def _name(path) -> str:
+    parts = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path]
+    return ".".join(parts) or "x"
+
+
+def layout(x: PyTree) -> Layout:
+    """The layout of an initial point.
+
+    Raises:
+        ValueError: if it is empty or a leaf is not real floating point; names the leaf.
+    """
+    paths, treedef = jax.tree_util.tree_flatten_with_path(x)
+    if not paths:
+        raise ValueError("initial: the start point has no parameters; give a pytree of float arrays.")
+    names, shapes, dtypes = [], [], []
+    for path, leaf in paths:
+        array = jnp.asarray(leaf)
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"initial: parameter {_name(path)!r} is {array.dtype}, but gradients need floats; "
+                "convert it, or sum discrete parameters out of the model."
+            )
+        names.append(_name(path))
+        shapes.append(array.shape)
+        dtypes.append(str(array.dtype))
+    return Layout(treedef, tuple(shapes), tuple(dtypes), tuple(names))
+
+
+def check_energy(energy: Energy, flat: Layout) -> None:
+    """Trace the energy once, without computing, and say what is wrong with what it returns.
+
+    Raises:
+        ValueError: if it does not return a real scalar, or `(scalar, why)`.
+    """
+    points = [jax.ShapeDtypeStruct(s, d) for s, d in zip(flat.shapes, flat.dtypes, strict=True)]
+    value, _ = jax.eval_shape(lambda x: split(energy(x)), jax.tree.unflatten(flat.treedef, points))
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            f"energy: it returns {value.dtype}{list(value.shape)} for one point; a real scalar is needed "
+            "(sum over the data, and do not batch over chains)."
+        )

@@ -1,0 +1,189 @@
+"""What sampling returns: draws in the user's space, statistics, a summary that says what to do, a door to ArviZ."""
+
+import functools
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._array import Energy, PyTree
+from . import diagnostics as dg
+from . import failure
+from .flat import Layout, layout
+from .program import STATS
+
+
+class Failure(NamedTuple):
+    """A trajectory that was refused: where its last leaf was, and why."""
+
+    chain: int
+    draw: int
+    why: int
+    place: np.ndarray
+
+
+@dataclass
+class Posterior:
+    """Draws of e^(−E) and all that is known about them.
+
+    Attributes:
+        draws: the user's pytree with leaves [chains, draws, …].
+        stats: arrays [chains, draws]: energy (H), potential (E), acceptance, step_size, steps, depth, divergence, why.
+        unconstrained: flat draws on the real line, [chains, draws, d].
+        failures: refused trajectories after warm-up, with chain, draw, reason and place (unconstrained, flat).
+        warmup: draws and gradients of each chain's warm-up, and its failures by reason.
+        metrics: the metric of each chain.
+        seconds: (wall, CPU) of the call, compilation included.
+        layout: names, shapes and dtypes of the coordinates.
+    """
+
+    draws: PyTree
+    stats: dict[str, np.ndarray]
+    unconstrained: np.ndarray
+    failures: list[Failure]
+    warmup: dict[str, Any]
+    metrics: list[Any]
+    seconds: tuple[float, float]
+    layout: Layout
+    names: dict[int, str] = field(default_factory=dict)
+    energy: Energy | None = None
+
+    @classmethod
+    def of(cls, energy, shape: Layout, store, told, metrics, seconds, names) -> "Posterior":
+        """Gather what the chains left."""
+        flat = store.draws
+        draws = constrain(energy, shape, flat)
+        stats = {name: store.stats[..., i] for i, name in enumerate(STATS) if name != "symmetric"}
+        stats["divergence"] = np.asarray(stats["why"] > 0)
+        for name in ("steps", "depth", "why"):
+            stats[name] = np.asarray(stats[name]).astype(np.int64)
+        warm = {"draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": told.warmup_failures}
+        return cls(draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy)
+
+    @property
+    def gradients(self) -> int:
+        """Gradient evaluations, warm-up included."""
+        return int(self.stats["steps"].sum()) + sum(self.warmup["gradients"])
+
+    @functools.cached_property
+    def table(self) -> dict[str, np.ndarray]:
+        """Statistics of every coordinate in the user's space, as columns; `name` holds their names."""
+        # one point's layout names the coordinates; constrained leaves may differ in shape from free ones
+        shape = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), self.draws))
+        leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(self.draws)]
+        columns = list(itertools.chain(*(np.moveaxis(x, -1, 0) for x in leaves)))
+        columns = [np.asarray(x, np.float64) for x in columns]
+        of = lambda f: np.array([f(x) for x in columns])
+        return {
+            "name": np.array([shape.coordinate(i) for i in range(len(columns))]),
+            "mean": of(np.mean),
+            "sd": of(lambda x: x.std(ddof=1)),
+            "q5": of(lambda x: np.quantile(x, 0.05)),
+            "q95": of(lambda x: np.quantile(x, 0.95)),
+            "mcse_mean": of(dg.mcse_mean),
+            "mcse_sd": of(dg.mcse_sd),
+            "ess_bulk": of(dg.ess_bulk),
+            "ess_tail": of(dg.ess_tail),
+            "rhat": of(dg.rhat),
+        }
+
+    def diagnostics(self) -> dict[str, float]:
+        """The worst of each diagnostic."""
+        table = self.table
+        energy = np.asarray(self.stats["energy"], np.float64)
+        return {
+            "max_rhat": float(np.max(table["rhat"])),
+            "min_ess_bulk": float(np.min(table["ess_bulk"])),
+            "min_ess_tail": float(np.min(table["ess_tail"])),
+            "min_ebfmi": float(np.min(dg.ebfmi(energy))),
+            "divergences": int(self.stats["divergence"].sum()),
+            "deepest": int(self.stats["depth"].max()),
+            "acceptance": float(self.stats["acceptance"].mean()),
+            "gradients": self.gradients,
+        }
+
+    def advice(self, max_depth: int | None = None) -> list[str]:
+        """What is wrong and what to do about it; empty when nothing is."""
+        worst, table = self.diagnostics(), self.table
+        said = []
+        if not worst["max_rhat"] < 1.01:
+            name = table["name"][np.argmax(table["rhat"])]
+            said.append(
+                f"R-hat of {name} is {worst['max_rhat']:.3f}, over 1.01: the chains disagree. Run longer; if it stays, "
+                "look for several modes or an unidentified parameter."
+            )
+        if not worst["min_ess_bulk"] > 100 * len(self.unconstrained):
+            name = table["name"][np.argmin(table["ess_bulk"])]
+            said.append(f"bulk ESS of {name} is {worst['min_ess_bulk']:.0f}: draw more, or re-parameterise {name}.")
+        if worst["min_ebfmi"] < 0.3:
+            said.append(
+                f"E-BFMI is {worst['min_ebfmi']:.2f}, below 0.3: energies are explored slowly, as in funnels; "
+                "use a non-centred parameterisation."
+            )
+        for why in sorted({f.why for f in self.failures}):
+            places = [f for f in self.failures if f.why == why]
+            spread = self.unconstrained.reshape(-1, self.unconstrained.shape[-1])
+            z = (np.median([f.place for f in places], axis=0) - spread.mean(0)) / spread.std(0)
+            z = np.where(np.isfinite(z), z, 0.0)
+            i = int(np.argmax(np.abs(z)))
+            where = f"typically at {self.layout.coordinate(i)} {z[i]:+.1f} sd from its mean"
+            remedy = (
+                "raise target (0.9, 0.99) or re-parameterise" if why == failure.DIVERGED else "check the model there"
+            )
+            said.append(f"{len(places)} trajectories refused: {failure.reason(why, self.names)}, {where}; {remedy}.")
+        return said
+
+    def summary(self) -> "Summary":
+        """Table of all coordinates, worst diagnostics and advice; prints well."""
+        return Summary(self.table, self.diagnostics(), self.advice())
+
+    def to_arviz(self):
+        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is installed."""
+        from .arviz import to_arviz
+
+        return to_arviz(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write NetCDF (.nc) or Zarr (.zarr), whole or not at all."""
+        from .arviz import save
+
+        return save(self, path)
+
+
+def constrain(energy: Energy, shape: Layout, flat: np.ndarray) -> PyTree:
+    """Flat draws [chains, draws, d] -> pytree in the user's space; views of the same memory where nothing is transformed."""
+    if not hasattr(energy, "constrain"):
+        return shape(flat)
+    one = jax.jit(jax.vmap(lambda x: energy.constrain(shape(x))))
+    blocks = [jax.tree.map(np.asarray, one(jnp.asarray(chunk))) for chain in flat for chunk in _chunks(chain)]
+    joined = jax.tree.map(lambda *b: np.concatenate(b), *blocks)
+    return jax.tree.map(lambda x: x.reshape(*flat.shape[:2], *x.shape[1:]), joined)
+
+
+def _chunks(x: np.ndarray, size: int = 100_000):
+    return [x[i : i + size] for i in range(0, len(x), size)]
+
+
+@dataclass
+class Summary:
+    """A table with its verdict."""
+
+    table: dict[str, np.ndarray]
+    diagnostics: dict[str, float]
+    advice: list[str]
+
+    def __str__(self) -> str:
+        columns = [c for c in self.table if c not in ("name", "mcse_sd")]
+        width = max(9, *(len(n) for n in self.table["name"]))
+        lines = [" " * width + "".join(f"{c:>11}" for c in columns)]
+        for i, name in enumerate(self.table["name"]):
+            shown = (f"{self.table[c][i]:11.0f}" if c.startswith("ess") else f"{self.table[c][i]:11.4g}" for c in columns)
+            lines.append(f"{name:<{width}}" + "".join(shown))
+        worst = ", ".join(f"{k} {v:.4g}" for k, v in self.diagnostics.items())
+        return "\n".join([*lines, worst, *(f"! {a}" for a in self.advice)])
+
+    __repr__ = __str__

@@ -1,0 +1,185 @@
+"""The one compiled program of `sample`: n draws of NUTS with dual averaging, for warm-up and for sampling alike.
+
+Everything that changes between warm-up and sampling is an argument: the metric, the number of draws, the depth, whether
+the step size adapts. The first evaluation of the energy is a tree of one leaf with step size zero, so that the user's
+gradient is compiled once in all.
+
+Two drivers run the same pieces. `alone`: one chain, loops within loops, nothing computed in vain; chains run in
+threads. `together`: all chains vectorised, one loop, in every turn of which each chain adds a leaf of its own tree and
+merges or begins anew when it is due; no chain waits for another.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Int
+
+from .. import _tree as tree
+from .._array import Array, Energy, Float, Key, Scalar
+from .metric import AbstractMetric
+from .nuts import Point, Tree, alive, begin, growing, leaf, merge, sprout
+
+STATS = ("energy", "potential", "acceptance", "symmetric", "step_size", "steps", "depth", "why")
+
+
+class Tuning(eqx.Module):
+    """Dual averaging of log ε. Y. Nesterov, Math. Program. 120, 221 (2009); Hoffman and Gelman (2014), section 3.2."""
+
+    log_step: Scalar
+    average: Scalar
+    error: Scalar
+    centre: Scalar
+    count: Scalar
+
+    @classmethod
+    def at(cls, step_size) -> "Tuning":
+        """A fresh start at a step size, biased towards larger ones."""
+        log = jnp.log(jnp.asarray(step_size))
+        return cls(log, log, jnp.zeros_like(log), log + jnp.log(jnp.asarray(10.0, log.dtype)), jnp.ones_like(log))
+
+    def update(self, acceptance, target) -> "Tuning":
+        """One observation of the acceptance. γ = 0.05, t₀ = 10, κ = 0.75."""
+        weight = 1 / (self.count + 10)
+        error = (1 - weight) * self.error + weight * (target - acceptance)
+        log_step = self.centre - error * jnp.sqrt(self.count) / 0.05
+        fresh = self.count**-0.75
+        return Tuning(log_step, fresh * log_step + (1 - fresh) * self.average, error, self.centre, self.count + 1)
+
+
+class Chain(eqx.Module):
+    """Where a chain is: all it needs to go on."""
+
+    point: Point
+    tuning: Tuning
+    index: Int[Array, ""]  # draws so far: the counter of the random numbers
+
+
+class Plan(eqx.Module):
+    """What to do in one call; everything here may change without compiling."""
+
+    draws: Int[Array, ""]
+    max_depth: Int[Array, ""]
+    adapt: Scalar  # 1: the step size follows the acceptance; 0: it stays
+    symmetric: Scalar  # 1: the acceptance counts energy errors of both signs alike
+    target: Scalar
+    fresh: Scalar  # 1: only evaluate the energy at the position
+
+
+class Block(eqx.Module):
+    """What a call gives back; rows beyond `plan.draws` are not meant to be read."""
+
+    draws: Float[Array, "block d"]
+    forces: Float[Array, "block d"]
+    ends: Float[Array, "block d"]  # where the last leaf of the trajectory was: the place of a divergence
+    stats: Float[Array, "block stats"]
+
+
+def noise_of(key: Key, index, d: int, dtype):
+    """Momentum noise and seed of draw number `index`: a function of the chain's key and the number alone."""
+    key = jr.fold_in(key, index)
+    return jr.normal(key, (d,), dtype), jr.bits(jr.fold_in(key, 1), (2,), jnp.uint32)
+
+
+def _finish(t: Tree, chain: Chain, plan: Plan, step_size) -> tuple[Chain, Array]:
+    """The draw of a finished tree, the tuned step size, the row of statistics."""
+    fresh = plan.fresh > 0
+    at = lambda new, old: jnp.where(fresh, new, old)
+    point = Point(
+        at(t.z.position, t.draw.position), at(t.z.force, t.draw.force), at(t.z.energy, t.draw.energy)
+    )
+    steps = t.steps.astype(step_size.dtype)
+    acceptance, symmetric = t.acceptance / steps, t.symmetric / steps
+    observed = jnp.where(plan.symmetric > 0, symmetric, acceptance)
+    tuning = tree.where(plan.adapt > 0, chain.tuning.update(observed, plan.target), chain.tuning)
+    numbers = (t.start, point.energy, acceptance, symmetric, step_size, steps, t.depth, t.why)
+    row = jnp.stack([jnp.asarray(x, step_size.dtype) for x in numbers])
+    return Chain(point, tuning, chain.index + 1), row
+
+
+def _step_size(chain: Chain, plan: Plan):
+    tuning = chain.tuning
+    return jnp.where(plan.fresh > 0, 0.0, jnp.exp(jnp.where(plan.adapt > 0, tuning.log_step, tuning.average)))
+
+
+def _write(out: Block, k, t: Tree, point: Point, row) -> Block:
+    put = lambda buffer, x: jax.lax.dynamic_update_index_in_dim(buffer, x, k, 0)
+    return Block(
+        put(out.draws, point.position), put(out.forces, point.force), put(out.ends, t.z.position), put(out.stats, row)
+    )
+
+
+def _empty(rows: int, d: int, dtype) -> Block:
+    zeros = lambda n: jnp.zeros((rows, n), dtype)
+    return Block(zeros(d), zeros(d), zeros(d), zeros(len(STATS)))
+
+
+def alone(
+    energy: Energy, chain: Chain, metric: AbstractMetric, plan: Plan, key: Key, *, integrator, rows, depth, max_error, chunk
+) -> tuple[Chain, Block]:
+    """`plan.draws` draws of one chain."""
+    d, dtype = chain.point.position.shape[0], chain.point.position.dtype
+
+    def draw(carry):
+        j, n, chain, out, noise, seeds = carry
+        step_size = _step_size(chain, plan)
+        quiet = jnp.where(plan.fresh > 0, 0.0, 1.0).astype(dtype)
+        t = begin(chain.point, quiet * noise[j], seeds[j], metric, depth)
+        grow = lambda t: leaf(energy, integrator, t, step_size, metric, max_error)
+        double = lambda t: merge(jax.lax.while_loop(growing, grow, sprout(t)))
+        t = jax.lax.while_loop(lambda t: alive(t, plan.max_depth), double, t)
+        chain, row = _finish(t, chain, plan, step_size)
+        return j + 1, n + 1, chain, _write(out, n, t, chain.point, row), noise, seeds
+
+    def several(carry):
+        n, chain, out = carry
+        noise, seeds = jax.vmap(lambda i: noise_of(key, chain.index + i, d, dtype))(jnp.arange(chunk))
+        inside = lambda c: (c[0] < chunk) & (c[1] < plan.draws)
+        _, n, chain, out, *_ = jax.lax.while_loop(inside, draw, (jnp.zeros((), jnp.int32), n, chain, out, noise, seeds))
+        return n, chain, out
+
+    start = (jnp.zeros((), jnp.int32), chain, _empty(rows, d, dtype))
+    _, chain, out = jax.lax.while_loop(lambda c: c[0] < plan.draws, several, start)
+    return chain, out
+
+
+def together(
+    energy: Energy, chains: Chain, metrics: AbstractMetric, plans: Plan, keys: Key, *, integrator, rows, depth, max_error, chunk
+) -> tuple[Chain, Block]:
+    """`plan.draws` draws of each of many chains, vectorised; leading axis: chain."""
+    del chunk
+    d, dtype = chains.point.position.shape[1], chains.point.position.dtype
+
+    def prepare(chain, metric, plan, key):
+        noise, seeds = jax.vmap(lambda i: noise_of(key, chain.index + i, d, dtype))(jnp.arange(rows + 1))
+        noise = jnp.where(plan.fresh > 0, 0.0, 1.0).astype(dtype) * noise
+        t = sprout(begin(chain.point, noise[0], seeds[0], metric, depth))
+        return jnp.zeros((), jnp.int32), chain, t, _empty(rows + 1, d, dtype), noise, seeds
+
+    def turn(n, chain, t, out, noise, seeds, metric, plan):
+        step_size = _step_size(chain, plan)
+        t = leaf(energy, integrator, t, step_size, metric, max_error)
+        grown = ~growing(t)
+        merged = merge(t)
+        ended = grown & ~alive(merged, plan.max_depth)
+        running = n < plan.draws
+        after, row = _finish(merged, chain, plan, step_size)
+        # a row beyond the last serves the turns that end no draw, and the chains that have finished
+        out = _write(out, jnp.where(ended & running, n, rows), merged, after.point, row)
+        chain = tree.where(ended & running, after, chain)
+        n = n + (ended & running)
+        new = begin(chain.point, noise[n], seeds[n], metric, depth)
+        keep = (t.starts, t.offsets, t.halves)  # checkpoints are written before they are read: nothing to reset
+        small = lambda t: eqx.tree_at(lambda t: (t.starts, t.offsets, t.halves), t, (None, None, None))
+        following = tree.where(ended, small(sprout(new)), small(sprout(merged)))
+        t = tree.where(grown, following, small(t))
+        return n, chain, eqx.tree_at(lambda t: (t.starts, t.offsets, t.halves), t, keep, is_leaf=lambda x: x is None), out
+
+    def body(carry):
+        n, chain, t, out, noise, seeds = carry
+        n, chain, t, out = jax.vmap(turn)(n, chain, t, out, noise, seeds, metrics, plans)
+        return n, chain, t, out, noise, seeds
+
+    carry = jax.vmap(prepare)(chains, metrics, plans, keys)
+    _, chains, _, out, _, _ = jax.lax.while_loop(lambda c: jnp.any(c[0] < plans.draws), body, carry)
+    return chains, jax.tree.map(lambda x: x[:, :rows], out)

@@ -1,0 +1,90 @@
+"""Draws on their way out: in memory, or in a directory where a killed run finds them again.
+
+A directory holds `run.json` (what is sampled, and how), `draws.npy` [chains, draws, d], `stats.npy` [chains, draws, k],
+both memory-mapped, and one `chain-C.npz` per chain with all it needs to go on, replaced atomically after each block. The
+arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class Store:
+    """Arrays [chains, draws, …] that fill up block by block."""
+
+    def __init__(self, chains: int, draws: int, d: int, stats: int, dtype, directory: str | Path | None, run: dict):
+        self.directory = Path(directory) if directory is not None else None
+        self.count = [0] * chains
+        shapes = {"draws": (chains, draws, d), "stats": (chains, draws, stats)}
+        if self.directory is None:
+            self.draws, self.stats = (np.empty(s, dtype) for s in shapes.values())
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        existing = self._existing(run)
+        files = []
+        for name, shape in shapes.items():
+            path = self.directory / f"{name}.npy"
+            mode = "r+" if existing and path.exists() else "w+"
+            files.append(np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=shape if mode == "w+" else None))
+        self.draws, self.stats = files
+        if not existing:
+            for path in self.directory.glob("chain-*.npz"):
+                path.unlink()
+            _write(self.directory / "run.json", lambda f: f.write(json.dumps(run, indent=1).encode()))
+
+    def _existing(self, run: dict) -> bool:
+        """Whether the directory holds this very run.
+
+        Raises:
+            ValueError: if it holds another one.
+        """
+        assert self.directory is not None
+        path = self.directory / "run.json"
+        if not path.exists():
+            return False
+        found = json.loads(path.read_text())
+        different = [k for k in run if found.get(k) != run[k]]
+        if different:
+            what = ", ".join(f"{k} {found.get(k)!r} there, {run[k]!r} here" for k in different)
+            raise ValueError(f"directory: {self.directory} holds another run ({what}); give a fresh directory.")
+        return True
+
+    def append(self, chain: int, draws: np.ndarray, stats: np.ndarray) -> None:
+        """Add a block of one chain."""
+        n = self.count[chain]
+        self.draws[chain, n : n + len(draws)] = draws
+        self.stats[chain, n : n + len(stats)] = stats
+        self.count[chain] = n + len(draws)
+
+    def save(self, chain: int, state: dict[str, np.ndarray]) -> None:
+        """Make the chain's state durable: everything up to here survives a kill."""
+        if self.directory is None:
+            return
+        for array in (self.draws, self.stats):
+            if isinstance(array, np.memmap):
+                array.flush()
+        state = state | {"count": np.asarray(self.count[chain])}
+        _write(self.directory / f"chain-{chain}.npz", lambda f: np.savez(f, **state))
+
+    def load(self, chain: int) -> dict[str, np.ndarray] | None:
+        """The state that was saved last, or None."""
+        path = self.directory / f"chain-{chain}.npz" if self.directory is not None else None
+        if path is None or not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            state = dict(file)
+        self.count[chain] = int(state.pop("count"))
+        return state
+
+
+def _write(path: Path, write) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

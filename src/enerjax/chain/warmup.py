@@ -1,0 +1,146 @@
+"""Warm-up of one chain: find a step size, learn a metric from a growing window, stop when both are good.
+
+The chain is driven in short segments. After segments ending at draws 3, 4, 5, 7, 9, … (growing by a quarter) the metric
+is fitted to the later part of all draws so far, so that the transient is forgotten at the same pace as the window grows.
+The step size follows by dual averaging throughout, is never restarted, and in the last segment, where the metric stays,
+is averaged.
+
+It ends before `length` draws when the window is long enough and says the same as the one before: the energies of its two
+halves agree within their error, and the new metric differs from the old one by no more than sampling noise.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .adaptation import AbstractAdaptation
+from .metric import AbstractMetric
+
+
+@dataclass
+class Window:
+    """Draws, forces and energies of the warm-up so far."""
+
+    draws: list[np.ndarray] = field(default_factory=list)
+    forces: list[np.ndarray] = field(default_factory=list)
+    energies: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, draws, forces, potential, good) -> None:
+        """Add the draws of a segment; those that did not move, or came from a failed trajectory, teach nothing."""
+        self.draws.append(draws[good])
+        self.forces.append(forces[good])
+        self.energies.append(potential[good])
+
+    def latest(self, part: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The last `part` of all draws."""
+        draws, forces, energies = (np.concatenate(a) for a in (self.draws, self.forces, self.energies))
+        first = int((1 - part) * len(draws))
+        return draws[first:], forces[first:], energies[first:]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the metric is learned.
+
+    Attributes:
+        length: number of warm-up draws at most.
+        early: whether warm-up may end sooner.
+        growth: factor between the ends of two segments.
+        part: share of the draws so far that the window keeps.
+        final: share of the warm-up in which only the step size adapts.
+        enough: draws in the window before warm-up may end.
+        same: change of the metric (see `change`) below which warm-up may end.
+    """
+
+    length: int
+    early: bool = True
+    growth: float = 1.25
+    part: float = 0.65
+    final: float = 0.15
+    enough: int = 120
+    same: float = 0.35
+
+    def segments(self) -> Iterator[int]:
+        """Lengths of the segments after each of which the metric is fitted."""
+        last = self.length - self.tail(self.length)
+        done, end = 0, 3.0
+        while done < last:
+            upto = min(last, max(done + 1, round(end)))
+            if last - upto < (self.growth - 1) * upto / 2:
+                upto = last
+            yield upto - done
+            done, end = upto, end * self.growth
+
+    def tail(self, length: int) -> int:
+        """Length of the final segment."""
+        return min(length, max(int(self.final * length), min(50, length // 2)))
+
+
+def settled(energies: np.ndarray, enough: int) -> bool:
+    """Whether the energies of a window have lost their drift: halves agree within three standard errors."""
+    n = len(energies)
+    if n < enough:
+        return False
+    a, b = energies[: n // 2], energies[n // 2 :]
+    # errors from the means of batches of ten, which are nearly independent
+    error = lambda x: np.std([c.mean() for c in np.array_split(x, max(len(x) // 10, 2))], ddof=1) / np.sqrt(len(x) // 10)
+    return abs(a.mean() - b.mean()) < 3 * np.hypot(error(a), error(b)) + 1e-12 * abs(a.mean())
+
+
+def change(old: AbstractMetric, new: AbstractMetric, d: int) -> float:
+    """Root mean square of log λ, λ the eigenvalues of Σ_old⁻¹ Σ_new, by their action on the axes of the old metric."""
+    probes = np.random.default_rng(0).standard_normal((16, d))
+    ratios = []
+    for v in probes.astype(np.float64):
+        p = np.asarray(old.momentum(v))  # pᵀ Σ_old p = |v|²
+        w = np.asarray(new.whiten(p), np.float64)
+        ratios.append(np.log(w @ w / (v @ v)))
+    return float(np.sqrt(np.mean(np.square(ratios))))
+
+
+def find_step_size(attempt: Callable, start: float = 0.1, target: float = 0.8) -> Generator:
+    """Double or halve until the acceptance of a single step crosses the target.
+
+    Args:
+        attempt: generator function `attempt(step_size)` that returns the acceptance.
+        start: the first guess; a fair one, since the first metric is scaled by the force.
+        target: the acceptance to cross.
+    """
+    step = start
+    up = (yield from attempt(step)) > target
+    for _ in range(60):
+        following = step * 2 if up else step / 2
+        if ((yield from attempt(following)) > target) != up or not 1e-10 < following < 1e5:
+            return step if up else following
+        step = following
+    return step
+
+
+def adapt(adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMetric, run: Callable) -> Generator:
+    """Run the warm-up of a chain; the generator returns its metric.
+
+    Args:
+        adaptation: how a window becomes a metric.
+        schedule: when.
+        metric: the first metric.
+        run: generator function `run(metric, draws, last)` that advances the chain and returns its block of draws, with
+            `draws`, `forces`, `potential`, `steps` and `why`.
+    """
+    window, done, fitted = Window(), 0, metric
+    for length in schedule.segments():
+        block = yield from run(metric, length, False)
+        done += length
+        moved = np.any(np.diff(block.draws, axis=0, prepend=np.nan) != 0, axis=1)
+        good = moved & ((block.why == 0) | (block.steps > 4)) & np.all(np.isfinite(block.forces), axis=1)
+        window.add(block.draws, block.forces, block.potential, good)
+        draws, forces, energies = window.latest(schedule.part)
+        if len(draws) < 3:
+            continue
+        fitted, metric = metric, adaptation.fit(draws, forces)
+        if schedule.early and settled(energies, schedule.enough) and change(fitted, metric, draws.shape[1]) < schedule.same:
+            break
+    tail = min(schedule.tail(max(done, 1)), schedule.length - done)
+    if tail > 0:
+        yield from run(metric, tail, True)
+    return metric
