@@ -1,0 +1,14 @@
+"""Domains: patches for quadrature, named boundary parts with normals, and Boolean combinations."""
+
+from .base import AbstractDomain as AbstractDomain
+from .base import Part as Part
+from .base import Patch as Patch
+from .base import Points as Points
+from .base import gauss as gauss
+from .base import join as join
+from .planar import Annulus as Annulus
+from .planar import Disc as Disc
+from .planar import Interval as Interval
+from .planar import PerforatedQuarter as PerforatedQuarter
+from .planar import Polygon as Polygon
+from .planar import Rectangle as Rectangle

@@ -1,0 +1,192 @@
+"""Fields: what an unknown displacement (pressure, stress) is made of, with boundary values built in.
+
+    u_i(x) = lift_i(x) + factor_i(x) v_i(x)
+
+where factor_i vanishes on the parts that prescribe u_i and lift_i takes the prescribed values there, so no weight has to
+enforce them. v is linear in its coefficients (random features: a frozen first layer and a free last one), a trained network,
+or a nodal grid; all through the same interface `field(x) -> [m]`.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._array import Key
+
+Point = Float[Array, " D"]
+
+
+class AbstractBasis(eqx.Module):
+    """N functions of a point: φ(x) [N]."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Point) -> Float[Array, " N"]:
+        """φ(x)."""
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """N."""
+
+
+class RandomFeatures(AbstractBasis):
+    """φ_n(x) = tanh(w_n·ξ(x) + b_n): a hidden layer with frozen random weights, over the coordinates ξ of the domain.
+
+    With w, b uniform in [−R, R] the width R sets the wave length; the solver chooses it by the residual.
+    """
+
+    weights: Float[Array, "K N"]
+    bias: Float[Array, " N"]
+    coordinates: Callable
+
+    @classmethod
+    def create(cls, key: Key, size: int, inputs: int, width, coordinates: Callable) -> "RandomFeatures":
+        """N features of K coordinates with width R."""
+        draw = jr.uniform(key, (inputs + 1, size), minval=-1.0, maxval=1.0, dtype=float)
+        return cls(width * draw[:-1], width * draw[-1], coordinates)
+
+    def __call__(self, x: Point) -> Float[Array, " N"]:
+        """tanh(ξ·w + b)."""
+        return jnp.tanh(self.coordinates(x) @ self.weights + self.bias)
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.bias.shape[0]
+
+
+class FourierFeatures(AbstractBasis):
+    """cos(w_n·ξ + b_n): for waves and periodic fields."""
+
+    weights: Float[Array, "K N"]
+    bias: Float[Array, " N"]
+    coordinates: Callable
+
+    @classmethod
+    def create(cls, key: Key, size: int, inputs: int, width, coordinates: Callable) -> "FourierFeatures":
+        """N waves of K coordinates, wave numbers uniform in [−πR, πR]."""
+        draw = jr.uniform(key, (inputs + 1, size), minval=-1.0, maxval=1.0, dtype=float)
+        return cls(jnp.pi * width * draw[:-1], jnp.pi * draw[-1], coordinates)
+
+    def __call__(self, x: Point) -> Float[Array, " N"]:
+        """cos(ξ·w + b)."""
+        return jnp.cos(self.coordinates(x) @ self.weights + self.bias)
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.bias.shape[0]
+
+
+class Enrichment(AbstractBasis):
+    """Functions known to be in the solution: a corner's r^λ, a hole's decay, a rigid motion."""
+
+    functions: Callable  # x -> [N]
+    count: int
+
+    def __call__(self, x: Point) -> Float[Array, " N"]:
+        """The functions at x."""
+        return self.functions(x)
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.count
+
+
+class Stacked(AbstractBasis):
+    """Several bases as one."""
+
+    bases: tuple[AbstractBasis, ...]
+
+    def __call__(self, x: Point) -> Float[Array, " N"]:
+        """(φ₁, φ₂, …)."""
+        return jnp.concatenate([basis(x) for basis in self.bases])
+
+    @property
+    def size(self) -> int:
+        """Σ N."""
+        return sum(basis.size for basis in self.bases)
+
+
+class BuiltIn(eqx.Module):
+    """The boundary values of a field: `factor` and `lift`, x ↦ [m]."""
+
+    factor: Callable
+    lift: Callable
+
+
+class LinearField(eqx.Module):
+    """u_i(x) = lift_i(x) + factor_i(x) Σ_n c_in φ_n(x)."""
+
+    basis: AbstractBasis
+    built_in: BuiltIn
+    coefficients: Float[Array, "m N"]
+
+    def __call__(self, x: Point) -> Float[Array, " m"]:
+        """u(x)."""
+        return self.built_in.lift(x) + self.built_in.factor(x) * (self.coefficients @ self.basis(x))
+
+
+class NetworkField(eqx.Module):
+    """u_i(x) = lift_i(x) + factor_i(x) N_i(ξ(x)), N any trained network."""
+
+    network: Callable
+    built_in: BuiltIn
+    coordinates: Callable = eqx.field(static=True)
+
+    def __call__(self, x: Point) -> Float[Array, " m"]:
+        """u(x)."""
+        return self.built_in.lift(x) + self.built_in.factor(x) * self.network(self.coordinates(x))
+
+
+class GridField(eqx.Module):
+    """u_i(x) = lift_i(x) + factor_i(x) Σ_a h_a(ξ) c_ia: values at the nodes of a grid over [−1, 1]^K, multilinear between.
+
+    The same energies and solvers run on it as on a network: a finite element by another name.
+    """
+
+    values: Float[Array, "..."]  # [m, n₁, …, n_K]
+    built_in: BuiltIn
+    coordinates: Callable = eqx.field(static=True)
+
+    def __call__(self, x: Point) -> Float[Array, " m"]:
+        """u(x)."""
+        xi = self.coordinates(x)
+        value = self.values
+        for k in range(xi.shape[0]):  # one direction at a time: the first axis after the components
+            n = self.values.shape[1 + k]
+            t = jnp.clip((xi[k] + 1) / 2 * (n - 1), 0.0, n - 1.0)
+            i = jnp.clip(jax.lax.stop_gradient(jnp.floor(t)).astype(int), 0, n - 2)
+            low, high = jnp.take(value, i, axis=1), jnp.take(value, i + 1, axis=1)
+            value = low + (t - i) * (high - low)
+        return self.built_in.lift(x) + self.built_in.factor(x) * value
+
+
+class MLP(eqx.Module):
+    """tanh layers with Glorot weights and a linear last layer, x [K] ↦ [m]: the usual PINN network, in the ambient dtype."""
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    @classmethod
+    def create(cls, key: Key, sizes: tuple[int, ...]) -> "MLP":
+        """`sizes` from input to output, such as (2, 24, 24, 2)."""
+        layers = list(zip(jr.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True))
+        weights = tuple(jr.normal(k, (a, b), dtype=float) * jnp.sqrt(2.0 / (a + b)) for k, a, b in layers)
+        return cls(weights, tuple(jnp.zeros(b) for _, _, b in layers))
+
+    def hidden(self, x: Array) -> Array:
+        """The last hidden layer: the basis that variable projection solves over."""
+        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = jnp.tanh(x @ W + b)
+        return x
+
+    def __call__(self, x: Array) -> Array:
+        """The output."""
+        return self.hidden(x) @ self.weights[-1] + self.biases[-1]

@@ -1,0 +1,21 @@
+"""Materials: stored energies W(G), whose derivatives are stress and tangent."""
+
+from .base import AbstractMaterial as AbstractMaterial
+from .base import AbstractMixedMaterial as AbstractMixedMaterial
+from .base import cauchy_stress as cauchy_stress
+from .base import divergence as divergence
+from .base import modulus as modulus
+from .base import stress as stress
+from .base import tangent as tangent
+from .hyperelastic import MixedNeoHookean as MixedNeoHookean
+from .hyperelastic import MooneyRivlin as MooneyRivlin
+from .hyperelastic import NeoHookean as NeoHookean
+from .hyperelastic import Ogden as Ogden
+from .hyperelastic import PlaneStrain as PlaneStrain
+from .hyperelastic import PlaneStress as PlaneStress
+from .hyperelastic import StVenantKirchhoff as StVenantKirchhoff
+from .linear import AnisotropicElastic as AnisotropicElastic
+from .linear import IsotropicElastic as IsotropicElastic
+from .linear import MixedElastic as MixedElastic
+from .linear import lame as lame
+from .linear import orthotropic as orthotropic

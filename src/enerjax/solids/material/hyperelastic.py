@@ -1,0 +1,135 @@
+"""Finite strain: St. Venant–Kirchhoff, neo-Hookean, Mooney–Rivlin, Ogden; incompressible; plane sections of spatial laws.
+
+Every law is zero, with zero stress, at G = 0, and depends on G through C = FᵀF only: both are tested over all of them.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from ..._array import Scalar
+from .. import kinematics as kin
+from ..kinematics import Tensor
+from .base import AbstractMaterial, AbstractMixedMaterial
+from .linear import lame
+
+
+class StVenantKirchhoff(AbstractMaterial):
+    """W = λ/2 (tr E)² + μ E:E, E Green–Lagrange. For large rotation and small strain; softens in compression."""
+
+    lam: float | jax.Array
+    mu: float | jax.Array
+    finite: ClassVar[bool] = True
+
+    def __call__(self, G: Tensor) -> Scalar:
+        """λ/2 (tr E)² + μ E:E."""
+        E = kin.green_lagrange(G)
+        return self.lam / 2 * jnp.trace(E) ** 2 + self.mu * jnp.sum(E * E)
+
+
+class NeoHookean(AbstractMaterial):
+    """W = μ/2 (tr C − d) − μ ln J + λ/2 (ln J)². Bonet & Wood, eq. 6.27. In the plane: plane strain."""
+
+    lam: float | jax.Array
+    mu: float | jax.Array
+    finite: ClassVar[bool] = True
+
+    @classmethod
+    def from_young(cls, young, poisson) -> "NeoHookean":
+        """From the E and ν of small strains."""
+        return cls(*lame(young, poisson))
+
+    def __call__(self, G: Tensor) -> Scalar:
+        """μ/2 (tr C − d) − μ ln J + λ/2 (ln J)²."""
+        return self.mu * kin.neo_hookean_distortion(G) + self.lam / 2 * kin.log_volume(G) ** 2
+
+
+class MooneyRivlin(AbstractMaterial):
+    """W = c₁(I₁ − 3 − 2 ln J) + c₂(I₂ − 3 − 4 ln J) + λ/2 (ln J)², I₁ = tr C, I₂ = (tr²C − tr C²)/2, in space.
+
+    Small strains have μ = 2(c₁ + c₂), and Lamé's first constant λ + 4c₂.
+    """
+
+    c1: float | jax.Array
+    c2: float | jax.Array
+    lam: float | jax.Array
+    finite: ClassVar[bool] = True
+
+    def __call__(self, G: Tensor) -> Scalar:
+        """c₁(I₁ − 3 − 2 ln J) + c₂(I₂ − 3 − 4 ln J) + λ/2 (ln J)²."""
+        G = kin.embed(G)  # a planar gradient is plane strain
+        E2 = 2 * kin.green_lagrange(G)  # C − 1
+        log_J = kin.log_volume(G)
+        second = 2 * jnp.trace(E2) + kin.second_invariant(E2)  # I₂ − 3
+        distortion = 2 * self.c1 * kin.neo_hookean_distortion(G)
+        return distortion + self.c2 * (second - 4 * log_J) + self.lam / 2 * log_J**2
+
+
+class Ogden(AbstractMaterial):
+    """W = Σ_p μ_p/α_p (λ₁^α_p + λ₂^α_p + λ₃^α_p − 3 − α_p ln J) + λ/2 (ln J)², λ_i the principal stretches.
+
+    Formed from ln C by rational operations (`kinematics.log_spd`), so it is smooth where stretches coincide.
+    """
+
+    mu: jax.Array  # [terms]
+    alpha: jax.Array  # [terms]
+    lam: float | jax.Array
+    finite: ClassVar[bool] = True
+
+    def __call__(self, G: Tensor) -> Scalar:
+        """Σ_p μ_p/α_p (Σ_i λ_i^α_p − 3 − α_p ln J) + λ/2 (ln J)²."""
+        G = kin.embed(G)
+        C = jnp.eye(3, dtype=G.dtype) + 2 * kin.green_lagrange(G)
+        log_U, log_J = kin.log_spd(C) / 2, kin.log_volume(G)
+        total = self.lam / 2 * log_J**2
+        for p in range(self.mu.shape[0]):
+            a = self.alpha[p]
+            total += self.mu[p] / a * (jnp.trace(kin.exp_symmetric(a * log_U)) - 3 - a * log_J)
+        return total
+
+
+class MixedNeoHookean(AbstractMixedMaterial):
+    """Π = μ/2 (tr C − d) − μ ln J + p ln J − p²/(2λ): incompressible at 1/λ = 0. In the plane: plane strain."""
+
+    mu: float | jax.Array
+    compliance: float | jax.Array = 0.0  # 1/λ
+    finite: ClassVar[bool] = True
+
+    def __call__(self, G: Tensor, p: Scalar) -> Scalar:
+        """μ/2 (tr C − d) − μ ln J + p ln J − p²/(2λ)."""
+        return self.mu * kin.neo_hookean_distortion(G) + p * kin.log_volume(G) - 0.5 * self.compliance * p**2
+
+
+class PlaneStrain(AbstractMaterial):
+    """W(G₂) = W₃(G₂ ⊕ 0) of any spatial law."""
+
+    spatial: AbstractMaterial
+    finite: ClassVar[bool] = True
+
+    def __call__(self, G: Tensor) -> Scalar:
+        """W₃(G₂ ⊕ 0)."""
+        return self.spatial(kin.embed(G))
+
+
+class PlaneStress(AbstractMaterial):
+    """W(G₂) = min over G₃₃ of W₃(G₂ ⊕ G₃₃): zero stress across the plane, exact for isotropic laws.
+
+    Newton's steps on the scalar ∂W₃/∂G₃₃ = 0, unrolled, so that derivatives of any order see the condensation.
+    """
+
+    spatial: AbstractMaterial
+    steps: int = 6
+    finite: ClassVar[bool] = True
+
+    def __call__(self, G: Tensor) -> Scalar:
+        """min over G₃₃ of W₃(G₂ ⊕ G₃₃)."""
+        W = lambda g: self.spatial(kin.embed(G, g))
+        slope = jax.grad(W)
+        # volume kept to first order is the exact minimiser of an incompressible law, and near it of the others
+        thickness = -jnp.trace(G) / (1 + jnp.abs(jnp.trace(G))) / 2
+        for _ in range(self.steps):
+            value, curvature = jax.jvp(slope, (thickness,), (jnp.ones_like(thickness),))
+            step = -value / curvature
+            thickness = jnp.maximum(thickness + step, (thickness - 1) / 2)  # never through the inverted state
+        return W(thickness)

@@ -1,0 +1,268 @@
+"""Losses of mechanics over one field and one domain: strong, mixed (pressure or stress as fields), weak, and energy form.
+
+A `Term` is a set of points with a pointwise function of the field's jet there; a loss is a tuple of terms. The strong form's
+terms are dimensionless (stresses by the material's modulus S, lengths by the domain's size L) and carry the square roots of
+their quadrature weights, so that ½‖r‖² approximates an integral and one weight serves interior and boundary.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..energy import AbstractEnergy, AbstractMisfit
+from . import jets
+from . import kinematics as kin
+from .condition import Initial, Periodic
+from .domain import Points
+from .material import modulus, stress
+from .problem import Problem, flat_normal
+
+Field = Callable[[Float[Array, " D"]], Float[Array, " m"]]
+
+
+class Term(eqx.Module):
+    """r(load, x, n, u, ∇u, ∇∇u) [q] at a set of points.
+
+    Attributes:
+        points: where, with √weights that make Σ r² an integral mean.
+        function: the residual at a point, from the jet of the field.
+        order: highest derivative it needs.
+        shift: for pairs of points: the function also gets the jet at x + shift.
+        name: for the report.
+    """
+
+    points: Points
+    function: Callable
+    order: int = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    shift: Array | None = None
+    scale: float = eqx.field(static=True, default=1.0)
+
+    def at(self, z: Float[Array, "m S"], x, w, n, partner=None, load=1.0) -> Float[Array, " q"]:
+        """√w r at one point, from the jets z of the field there, under a fraction `load` of the loads."""
+        arguments = jets.unpack(z, x.shape[0], self.order)
+        if partner is not None:
+            arguments = (*arguments, *jets.unpack(partner, x.shape[0], self.order))
+        return self.scale * jnp.sqrt(w) * self.function(load, x, n, *arguments)
+
+    def evaluate(self, field: Field) -> Float[Array, "n q"]:
+        """The residual at every point."""
+
+        def one(x, w, n):
+            z = jets.jet(field, x, self.order).T
+            partner = None if self.shift is None else jets.jet(field, x + self.shift, self.order).T
+            return self.at(z, x, w, n, partner)
+
+        return jax.vmap(one)(self.points.x, self.points.w, self.points.normal)
+
+
+class Collocation(AbstractMisfit):
+    """E(field) = ½ Σ ∫ |r|²: the PINN loss, as a misfit that shows its residual."""
+
+    terms: tuple[Term, ...]
+
+    def residual(self, x: Field):
+        """One array per term."""
+        return tuple(term.evaluate(x) for term in self.terms)
+
+
+def _mean(points: Points) -> Points:
+    """Weights that sum to one: each term becomes a mean, whatever the units of length."""
+    return Points(points.x, points.w / jnp.sum(points.w), points.normal)
+
+
+def strong(problem: Problem, soft: dict, interior: int, boundary: int) -> tuple[Term, ...]:
+    """Equilibrium inside, traction balance on the boundary, and the displacements that are not built in.
+
+    Components of the field: u [d], then p where the material has a pressure; then also its volumetric law ∂Π/∂p = 0.
+
+    Args:
+        problem: what to solve.
+        soft: displacements left to the residual, from `problem.built_in`.
+        interior: Gauss points along each direction of each patch.
+        boundary: Gauss points along each boundary patch.
+    """
+    d, S, L = problem.dimension, _modulus(problem), problem.domain.size
+    terms = [Term(_mean(problem.domain.interior(interior)), _equilibrium(problem), 2, "equilibrium", scale=L / S)]
+    if problem.mixed:
+        law = lambda load, x, n, u, du, ddu=None: jax.grad(problem.material, 1)(du[:, :d][:d], u[d])[None]
+        terms.append(Term(terms[0].points, law, 1, "volume"))
+    for name in problem.conditions:
+        terms += _boundary_terms(problem, name, soft.get(name, {}), boundary, S, L, _strong_stress(problem))
+    return tuple(t for t in terms if _rows(t, problem) > 0)
+
+
+def _modulus(problem: Problem) -> float:
+    points = problem.domain.interior(3).x
+    return max(float(modulus(problem.at(x), problem.dimension)) for x in (points[0], points[-1]))
+
+
+def _rows(term: Term, problem: Problem) -> int:
+    """How many numbers a term has at a point, without computing them."""
+    D, m = problem.domain.dimension, problem.dimension + problem.mixed
+    z = jax.ShapeDtypeStruct((m, jets.length(D, term.order)), float)
+    point = term.points.x[0]
+    partner = z if term.shift is not None else None
+    return jax.eval_shape(lambda z, p: term.at(z, point, jnp.ones(()), point, p), z, partner).shape[0]
+
+
+def _strong_stress(problem: Problem) -> Callable:
+    d = problem.dimension
+
+    def P(x, u, du):
+        internal = (u[d],) if problem.mixed else ()
+        return stress(problem.at(x), du[:d, :d], *internal)
+
+    return P
+
+
+def _equilibrium(problem: Problem) -> Callable:
+    """Div P + b − ρ ü: one forward derivative of P along each direction, in x, ∇u (and p) at once."""
+    d = problem.dimension
+    P = _strong_stress(problem)
+
+    def residual(load, x, n, u, du, ddu):
+        del n
+        total = load * problem.force(x)
+        for j in range(d):
+            e = jnp.zeros_like(x).at[j].set(1.0)
+            # the material may depend on x; a homogeneous one has no such derivative and costs none
+            dP = jax.jvp(P, (x, u, du), (e, du[:, j], ddu[:, :, j]))[1]
+            total = total + dP[:, j]
+        if problem.density is not None:
+            total = total - problem.density * ddu[:d, d, d]
+        return total
+
+    return residual
+
+
+def _boundary_terms(problem, name, soft, boundary, S, L, P) -> list[Term]:
+    d, condition = problem.dimension, problem.conditions[name]
+    points = _mean(problem.domain.boundary(name, boundary))
+    terms = []
+    if isinstance(condition, Initial):
+        return _initial(problem, condition, points, name, L)
+    if isinstance(condition, Periodic):
+        return _periodic(condition, points, name, S, L, P, d)
+
+    def balance(load, x, n, u, du, ddu=None):
+        Pu = P(x, u, du)
+        at_rest = condition.balance(x, n[:d], jnp.zeros_like(u[:d]), jnp.zeros_like(Pu))  # minus the full traction
+        return condition.balance(x, n[:d], u[:d], Pu) - (1 - load) * at_rest
+
+    terms.append(Term(points, balance, 1, f"traction on {name}", scale=1 / S))
+    if soft:
+        fix = lambda load, x, n, u, du=None, ddu=None: jnp.stack([u[i] - load * value(x) for i, value in soft.items()])
+        terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
+    elif not condition.prescribed(flat_normal(problem, name), d):
+        fix = lambda load, x, n, u, du=None, ddu=None: condition.constraint(x, n[:d], u[:d])
+        terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
+    return terms
+
+
+def _periodic(condition, points, name, S, L, P, d) -> list[Term]:
+    shift = jnp.asarray(condition.shift)
+
+    def pair(load, x, n, u, du, ddu, v, dv, ddv=None):
+        jump = (v[:d] - u[:d] - load * condition.jump) / L
+        return jnp.concatenate([jump, (P(x + shift, v, dv) @ n[:d] - P(x, u, du) @ n[:d]) / S])
+
+    return [Term(points, pair, 1, f"periodicity of {name}", shift=shift)]
+
+
+def _initial(problem, condition, points, name, L) -> list[Term]:
+    d = problem.dimension
+    T = float(problem.domain.upper[d] - problem.domain.lower[d])
+    value = lambda v, x: jnp.asarray(v(x) if callable(v) else v, x.dtype) + jnp.zeros((d,), x.dtype)
+
+    def start(load, x, n, u, du, ddu=None):
+        del load
+        r0, r1 = u[:d] - value(condition.value, x), du[:d, d] - value(condition.velocity, x)
+        return jnp.concatenate([r0, T * r1])
+
+    return [Term(points, start, 1, f"initial state on {name}", scale=1 / L)]
+
+
+def mixed(problem: Problem, soft: dict, interior: int, boundary: int) -> tuple[Term, ...]:
+    """First-order system: fields u and the symmetric stress; Div σ + b = 0, σ = ∂W/∂ε, σ n = t. Small strain only.
+
+    Components of the field: u [d], then σ_ij for i ≤ j.
+    """
+    d, S, L = problem.dimension, _modulus(problem), problem.domain.size
+    where = {p: d + k for k, p in enumerate(jets.pairs(d))}
+    index = jnp.array([[where[min(i, j), max(i, j)] for j in range(d)] for i in range(d)])
+    points = _mean(problem.domain.interior(interior))
+    divergence = lambda load, x, n, u, du, ddu=None: jnp.einsum("ijj->i", du[index]) * S + load * problem.force(x)
+    law = lambda load, x, n, u, du, ddu=None: jnp.ravel(kin.strain(u[index] * S - stress(problem.at(x), du[:d, :d])))
+    terms = [
+        Term(points, divergence, 1, "equilibrium", scale=L / S),
+        Term(points, law, 1, "constitutive law", scale=1 / S),
+    ]
+    for name in problem.conditions:
+        P = lambda x, u, du: u[index] * S
+        terms += _boundary_terms(problem, name, soft.get(name, {}), boundary, S, L, P)
+    return tuple(terms)
+
+
+class PotentialEnergy(AbstractEnergy):
+    """Π(u) = ∫ W(∇u) − b·u dV + ∫ V(u) dA: strain energy less the work of the loads, by quadrature. The deep energy form.
+
+    Attributes:
+        problem: material, loads and conditions.
+        inside: quadrature points of the domain.
+        edges: {part: quadrature points}.
+        load: factor of the loads.
+    """
+
+    problem: Problem = eqx.field(static=True)
+    inside: Points
+    edges: dict[str, Points]
+    load: float | Array = 1.0
+
+    @classmethod
+    def create(cls, problem: Problem, interior: int, boundary: int, load=1.0) -> "PotentialEnergy":
+        """With Gauss points along each direction of each patch, and of each boundary patch."""
+        edges = {name: problem.domain.boundary(name, boundary) for name in problem.conditions}
+        return cls(problem, problem.domain.interior(interior), edges, load)
+
+    def __call__(self, x: Field):
+        """Π of a field."""
+        d = self.problem.dimension
+
+        def density(point):
+            u, du, _ = jets.unpack(jets.jet(x, point, 1).T, point.shape[0], 1)
+            internal = (u[d],) if self.problem.mixed else ()
+            return self.problem.at(point)(du[:d], *internal) - self.load * self.problem.force(point) @ u[:d]
+
+        total = jnp.sum(self.inside.w * jax.vmap(density)(self.inside.x))
+        for name, points in self.edges.items():
+            condition = self.problem.conditions[name]
+            potential = jax.vmap(lambda p, n, c=condition: c.potential(p, n, x(p)[:d]))
+            total = total + self.load * jnp.sum(points.w * potential(points.x, points.normal))
+        return total
+
+
+class WeakForm(AbstractMisfit):
+    """r_k = δΠ(u)[v_k]: the virtual work on test functions v_k, built in to vanish where displacement is prescribed.
+
+    Attributes:
+        energy: Π.
+        tests: fields v_k as one linear field, whose coefficients are the directions.
+    """
+
+    energy: PotentialEnergy
+    tests: Callable
+
+    def residual(self, x: Field):
+        """[m, N]: one number per test function, by one reverse pass through u + Σ a_k v_k at a = 0."""
+        template = self.tests
+        virtual = eqx.tree_at(lambda f: f.coefficients, template, jnp.zeros_like(template.coefficients))
+
+        def work(a):
+            v = eqx.tree_at(lambda f: f.coefficients, virtual, a)
+            return self.energy(lambda p: x(p) + v(p) - virtual(p))
+
+        return jax.grad(work)(virtual.coefficients)

@@ -1,0 +1,178 @@
+"""A solution: displacement and stress anywhere in the domain, errors against what is known, and files for ParaView."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import kinematics as kin
+from .material import cauchy_stress, stress
+from .problem import Problem
+
+
+@eqx.filter_jit
+def _displacement(field, x, d: int):
+    return jax.vmap(lambda x: field(x)[:d])(x)
+
+
+@eqx.filter_jit
+def _gradient(field, x, d: int):
+    def one(x):
+        u, du = field(x), jax.jacfwd(field)(x)
+        return u, du[:d, :d]
+
+    return jax.vmap(one)(x)
+
+
+@dataclasses.dataclass
+class Solution:
+    """What `solve` returns.
+
+    Attributes:
+        problem: what was solved.
+        field: x ↦ u (and p, or σ), an equinox module.
+        history: one dict per step: CPU seconds, residual or energy, and errors where the exact solution is known.
+        seconds: CPU seconds of solving, compilation apart.
+        compile_seconds: CPU seconds of compilation.
+        info: what the solver chose and found.
+    """
+
+    problem: Problem
+    field: Callable
+    history: list[dict[str, Any]]
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    info: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def _points(self, points, check: bool) -> Array:
+        x = jnp.asarray(points, float)
+        D = self.problem.domain.dimension
+        if x.ndim != 2 or x.shape[1] != D:
+            raise ValueError(f"points must be an array [n, {D}], not {list(x.shape)}")
+        if check:
+            outside = np.flatnonzero(~np.asarray(self.problem.domain.contains(x, 1e-6)))
+            if len(outside):
+                first = ", ".join(f"{v:.6g}" for v in np.asarray(x[outside[0]]))
+                raise ValueError(
+                    f"{len(outside)} of {len(x)} points lie outside the domain of {self.problem.name}, the first is number "
+                    f"{outside[0]} at ({first}); domain.contains(points) says which"
+                )
+        return x
+
+    def displacement(self, points, *, check: bool = True) -> Float[Array, "n d"]:
+        """u at points [n, D].
+
+        Raises:
+            ValueError: points outside the domain.
+        """
+        with jax.enable_x64(True):
+            return _displacement(self.field, self._points(points, check), self.problem.dimension)
+
+    def gradient(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
+        """∇u at points [n, D]."""
+        with jax.enable_x64(True):
+            return _gradient(self.field, self._points(points, check), self.problem.dimension)[1]
+
+    def stress(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
+        """The Cauchy stress at points [n, D]."""
+        return self._stress(points, cauchy_stress, check)
+
+    def piola(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
+        """The first Piola–Kirchhoff stress at points [n, D]."""
+        return self._stress(points, stress, check)
+
+    def _stress(self, points, law, check):
+        problem, d = self.problem, self.problem.dimension
+        with jax.enable_x64(True):
+            x = self._points(points, check)
+            u, G = _gradient(self.field, x, d)
+            internal = (u[:, d],) if problem.mixed else ()
+            return jax.jit(jax.vmap(lambda x, G, *p: law(problem.at(x), G, *p)))(x, G, *internal)
+
+    def von_mises(self, points, *, check: bool = True) -> Float[Array, " n"]:
+        """The von Mises stress at points [n, D]."""
+        with jax.enable_x64(True):
+            sigma = self.stress(points, check=check)
+            ratio = getattr(self.problem.material, "out_of_plane", 0.0)
+            across = ratio * jnp.trace(sigma, axis1=1, axis2=2)
+            if self.problem.out_of_plane is not None:
+                across = jax.vmap(self.problem.out_of_plane)(self.gradient(points, check=check), sigma)
+            return jax.vmap(kin.von_mises)(sigma, across)
+
+    def errors(self, n: int = 31) -> dict[str, float]:
+        """Relative L2 errors of displacement and stress, against the exact solution or the stated reference.
+
+        Args:
+            n: Gauss points along each direction of each patch, other than those solved on (exact solutions only).
+        """
+        with jax.enable_x64(True):
+            x, w, u, s = truth(self.problem, n)
+            mine = {"displacement": self.displacement(x, check=False)}
+            if s is not None:
+                mine["stress"] = self.stress(x, check=False)
+            known = {"displacement": u, "stress": s}
+            return {f"{k}_relative_l2": float(relative_l2(mine[k], known[k], w)) for k in mine}
+
+    def quantities(self) -> dict[str, float]:
+        """What an engineer reads off, named by the problem."""
+        with jax.enable_x64(True):
+            return {name: float(f(self)) for name, f in self.problem.quantities.items()}
+
+    def write_vtu(self, path: str | Path, n: int = 24) -> Path:
+        """Displacement, stress and von Mises stress on a mesh of the patches, as VTU for ParaView. Written whole or not at all."""
+        from .mesh import mesh_of
+
+        with jax.enable_x64(True):
+            mesh = mesh_of(self.problem.domain, n)
+            x = mesh.points[:, : self.problem.domain.dimension]
+            pad = lambda a: np.concatenate([a, np.zeros((len(a), 3 - a.shape[1]))], 1)
+            u, s = np.asarray(self.displacement(x, check=False)), np.asarray(self.stress(x, check=False))
+            mesh.point_data = {
+                "displacement": pad(u),
+                "stress": np.asarray(s).reshape(len(s), -1),
+                "von_mises": np.asarray(self.von_mises(x, check=False)),
+            }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.stem}.part.vtu")
+        mesh.write(part)
+        part.replace(path)
+        return path
+
+
+def truth(problem: Problem, n: int = 31):
+    """Points, weights, u and σ of the exact solution or the reference.
+
+    Raises:
+        ValueError: the problem has neither.
+    """
+    if problem.exact is not None:
+        points = problem.domain.interior(n)
+        d, exact = problem.dimension, problem.exact
+        u = jax.jit(jax.vmap(exact))(points.x)
+
+        def sigma(x):
+            if problem.exact_stress is not None:
+                return problem.exact_stress(x)
+            return cauchy_stress(problem.at(x), jax.jacfwd(exact)(x)[:, :d])
+
+        known = problem.exact_stress is not None or not problem.mixed
+        return points.x, points.w, u, jax.jit(jax.vmap(sigma))(points.x) if known else None
+    r = problem.reference
+    if r is None:
+        raise ValueError(f"{problem.name} has neither an exact solution nor a reference to compare with")
+    weights = np.ones(len(r.points)) if r.weights is None else r.weights
+    s = None if r.stress is None else jnp.asarray(r.stress, float)
+    return jnp.asarray(r.points, float), jnp.asarray(weights, float), jnp.asarray(r.displacement, float), s
+
+
+def relative_l2(a, b, w):
+    """√(Σ w |a − b|² / Σ w |b|²)."""
+    square = lambda v: jnp.sum(w * jnp.sum(v.reshape(len(v), -1) ** 2, axis=1))
+    return jnp.sqrt(square(a - b) / square(b))

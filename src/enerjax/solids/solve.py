@@ -1,0 +1,139 @@
+"""`solve(problem, key)`: checks the problem, runs its method in float64, and returns a `Solution`."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from .._array import Key
+from ._clock import Clock
+from .collocation import System, basis_of, choose_width
+from .field import LinearField
+from .method import Collocation, Network, Ritz
+from .problem import Problem, check_support
+from .solution import Solution
+
+
+class SolveError(FloatingPointError):
+    """A load step that cannot be taken. `state` is the last good solution, `load` the fraction of the load it carries."""
+
+    def __init__(self, message: str, state: Solution | None = None, load: float = 0.0):
+        super().__init__(message)
+        self.state, self.load = state, load
+
+
+def solve(
+    problem: Problem,
+    key: Key | int = 0,
+    *,
+    method: Collocation | Ritz | Network | None = None,
+    max_seconds: float | None = None,
+    directory: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Solution:
+    """Solve a problem of solid mechanics in float64, whatever the ambient precision.
+
+    Args:
+        problem: domain, material, loads, conditions.
+        key: of the random features, or an integer seed.
+        method: `Collocation`, `Ritz` or `Network`; by default the problem's own.
+        max_seconds: CPU seconds after which iterations stop with the best state so far.
+        directory: where a failed load step leaves its last good state (VTU).
+        say: receives lines of progress.
+
+    Returns:
+        The solution: `displacement(points)`, `stress(points)`, `history`, `errors()`.
+
+    Raises:
+        ValueError: free rigid-body motions, missing conditions, contradictory arguments.
+        SolveError: load steps had to be halved below 1/1024, or a NaN with its likely cause.
+    """
+    from .ritz import solve_ritz
+    from .trained import solve_network
+
+    if isinstance(key, int):
+        key = jr.key(key)
+    method = method or problem.method or Collocation()
+    runner = {Collocation: solve_collocation, Ritz: solve_ritz, Network: solve_network}.get(type(method))
+    if runner is None:
+        raise ValueError(f"unknown method {type(method).__name__}: give Collocation, Ritz or Network")
+    deadline = time.process_time() + (max_seconds if max_seconds is not None else float("inf"))
+    with jax.enable_x64(True):
+        check_support(problem)
+        try:
+            return runner(problem, key, method, Clock(), deadline, say)
+        except SolveError as error:
+            if directory is not None and error.state is not None:
+                path = error.state.write_vtu(Path(directory) / f"{problem.name}_last_good_state.vtu")
+                raise SolveError(f"{error}; last good state saved in {path}", error.state, error.load) from None
+            raise
+
+
+def solve_collocation(problem, key, method: Collocation, clock: Clock, deadline, say) -> Solution:
+    """Gauss–Newton over the coefficients of random features in the strong or mixed form."""
+    if method.form == "mixed" and (problem.finite or problem.mixed):
+        raise ValueError("the displacement–stress form is for small strain: use Collocation(form='strong')")
+    system = System(problem, method, clock)
+    linear = not problem.finite
+    width = choose_width(system, problem, key, method, say)
+    basis = basis_of(problem, key, method.features, width)
+    c = jnp.zeros((system.components, basis.size))
+    history, load, step = [], 0.0, 1.0 / method.load_steps
+    while load < 1.0:
+        target = min(1.0, load + step)
+        good = c
+        c, done, trail = _gauss_newton(
+            system, basis, c, target, method, 1 if linear else method.iterations, deadline, say
+        )
+        history += [{"load": target, "seconds": clock.seconds, **entry} for entry in trail]
+        if done:
+            load = target
+            continue
+        step, c = step / 2, good
+        say(f"load {target:g} failed (inverted or no decrease): step halved to {step:g}")
+        if step < 1 / 1024:
+            state = Solution(problem, LinearField(basis, system.built, good), history, clock.seconds, clock.compile)
+            raise SolveError(
+                f"{problem.name}: no equilibrium found beyond load fraction {load:.4g}; the deformation inverts or buckles. "
+                "Lower the load, add features, or use a stabilising material",
+                state,
+                load,
+            )
+    info = {"width": width, "unknowns": int(c.size), "residual": history[-1]["residual"], "method": "collocation"}
+    return Solution(problem, LinearField(basis, system.built, c), history, clock.seconds, clock.compile, info)
+
+
+def _gauss_newton(system: System, basis, c, load, method, iterations, deadline, say):
+    """Iterate at one load. Returns coefficients, whether they are good, and the history."""
+    load, trail = jnp.asarray(load), []
+    start = None
+    for iteration in range(iterations):
+        norm, R = system.triangle(basis, c, load)
+        norm = float(norm)
+        start = norm if start is None else start
+        if not np.isfinite(norm):
+            return c, False, trail
+        step, predicted = system.solve(R)
+        step, predicted = step.reshape(c.shape), float(predicted)
+        if iterations == 1:
+            return c + step, bool(np.all(np.isfinite(step))), [{"iteration": 0, "residual": predicted, "start": start}]
+        length, after = 1.0, np.nan
+        for _ in range(8):
+            after = system.norm(basis, c + length * step, load)
+            if np.isfinite(after) and after < norm * (1 - 1e-4 * length):
+                break
+            length /= 2
+        else:
+            # no decrease: either converged to rounding, or stuck
+            converged = iteration > 0 and (norm < 1e-3 * start or predicted > 0.5 * norm)
+            return c, converged, trail
+        c = c + length * step
+        trail.append({"iteration": iteration, "residual": after, "step": length})
+        say(f"load {float(load):g} iteration {iteration}: residual {after:.3e} (step {length:g})")
+        if after > 0.9 * norm or after < method.tolerance * start or time.process_time() > deadline:
+            return c, after < 0.1 * start or predicted > 0.1 * norm, trail
+    return c, bool(trail and trail[-1]["residual"] < 0.1 * start), trail

@@ -1,0 +1,5 @@
+"""Placeholder replaced below."""
+
+
+def solve_network(*a):
+    raise NotImplementedError
