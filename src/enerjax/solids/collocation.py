@@ -9,7 +9,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from .._array import Key
@@ -18,8 +17,10 @@ from . import jets
 from ._clock import Clock
 from .field import LinearField, RandomFeatures, Stacked
 from .method import Collocation
-from .problem import Problem, built_in
 from .residual import mixed, strong
+from .survey import Survey, built_in
+
+BATCH = 128  # points whose rows are formed at once
 
 
 def _point_rows(term, built, basis, x, w, n, c, load):
@@ -48,8 +49,11 @@ def _rows(terms, built, basis, c, load):
     residuals, rows = [], []
     for term in terms:
         p = term.points
-        one = lambda x, w, n, term=term: _point_rows(term, built, basis, x, w, n, c, load)
-        r, J = jax.lax.map(lambda a: one(*a), (p.x, p.w, p.normal), batch_size=min(64, len(p)))
+        one = jax.vmap(lambda x, w, n, term=term: _point_rows(term, built, basis, x, w, n, c, load))
+        pieces = -(-len(p) // BATCH)
+        batches = _pad(p, pieces, -(-len(p) // pieces))
+        # equal batches: `lax.map(batch_size=)` would compile the remainder a second time
+        r, J = jax.lax.map(lambda q: one(q.x, q.w, q.normal), batches) if pieces > 1 else one(p.x, p.w, p.normal)
         residuals.append(r.ravel())
         rows.append(J.reshape(-1, c.size))
     return jnp.concatenate(residuals), jnp.concatenate(rows)
@@ -83,30 +87,34 @@ def _residual_norm(terms, built, basis, c, load):
     return jnp.sqrt(total)
 
 
+def _pad(points, pieces: int, size: int):
+    """Points in `pieces` equal batches [pieces, size, …], the last filled up with points of weight zero."""
+    index = np.minimum(np.arange(pieces * size), len(points) - 1)
+    weight = jnp.where(jnp.arange(pieces * size) < len(points), points.w[index], 0.0)
+    padded = dataclasses.replace(points[index], w=weight)
+    return jax.tree.map(lambda a: a.reshape(pieces, size, *a.shape[1:]), padded)
+
+
 def _split(term, rows: int):
-    """A term as terms of at most `rows` points, padded by points of weight zero so that shapes agree."""
-    count = len(term.points)
-    pieces = -(-count // rows)
-    size = -(-count // pieces)
-    pad = pieces * size - count
-    index = np.concatenate([np.arange(count), np.zeros(pad, int)])
-    weight = jnp.where(jnp.arange(pieces * size) < count, term.points.w[index], 0.0)
-    points = dataclasses.replace(term.points[index], w=weight)
-    return [dataclasses.replace(term, points=points[k * size : (k + 1) * size]) for k in range(pieces)]
+    """A term as terms of at most `rows` points, all of one shape."""
+    pieces = -(-len(term.points) // rows)
+    batches = _pad(term.points, pieces, -(-len(term.points) // pieces))
+    return [dataclasses.replace(term, points=batches[k]) for k in range(pieces)]
 
 
 class System:
     """The least-squares system of a problem over one basis: rows, triangles and residuals, compiled once."""
 
-    def __init__(self, problem: Problem, method: Collocation, clock: Clock):
+    def __init__(self, survey: Survey, method: Collocation, clock: Clock):
+        problem = survey.problem
         d = problem.dimension
         self.components = d + (d * (d + 1) // 2 if method.form == "mixed" else int(problem.mixed))
-        self.clock = clock
-        self.built, soft = built_in(problem, self.components)
+        self.clock, self.survey = clock, survey
+        self.built, soft = built_in(survey, self.components)
         form = {"strong": strong, "mixed": mixed}.get(method.form)
         if form is None:
             raise ValueError(f"Collocation: form must be 'strong' or 'mixed', not {method.form!r}")
-        self.terms = form(problem, soft, method.interior, method.boundary)
+        self.terms = form(survey, soft)
         self.memory = method.memory
 
     def triangle(self, basis, c, load):
@@ -133,15 +141,14 @@ class System:
         return self.clock.call(solve_reduced, R, jnp.asarray(1e-14))
 
 
-def basis_of(problem: Problem, key: Key, size: int, width) -> Stacked | RandomFeatures:
+def basis_of(survey: Survey, key: Key, size: int, width) -> Stacked | RandomFeatures:
     """Random features over the problem's coordinates, with its enrichment."""
-    coordinates = problem.coordinates or problem.domain.coordinates
-    K = coordinates(problem.domain.interior(2).x[0]).shape[0]
-    random = RandomFeatures.create(key, size, K, jnp.asarray(float(width)), coordinates)
+    problem = survey.problem
+    random = RandomFeatures.create(key, size, survey.inputs, jnp.asarray(float(width)), problem.xi)
     return Stacked((random, *problem.basis)) if problem.basis else random
 
 
-def choose_width(system: System, problem: Problem, key: Key, method: Collocation, say) -> float:
+def choose_width(system: System, key: Key, method: Collocation, say) -> float:
     """The candidate with the smallest residual of the linearised problem: the residual tracks the error.
 
     Starts from the middle and walks uphill, so most candidates are never tried.
@@ -154,7 +161,7 @@ def choose_width(system: System, problem: Problem, key: Key, method: Collocation
 
     def cost(k):
         if k not in found:
-            basis = basis_of(problem, key, size, widths[k])
+            basis = basis_of(system.survey, key, size, widths[k])
             c = jnp.zeros((system.components, basis.size))
             start, R = system.triangle(basis, c, jnp.asarray(1.0))
             found[k] = float(system.solve(R)[1]) / max(float(start), 1e-300)

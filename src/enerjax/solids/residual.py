@@ -17,8 +17,9 @@ from . import jets
 from . import kinematics as kin
 from .condition import Initial, Periodic
 from .domain import Points
-from .material import modulus, stress
-from .problem import Problem, flat_normal
+from .material import stress
+from .problem import Problem
+from .survey import Survey
 
 Field = Callable[[Float[Array, " D"]], Float[Array, " m"]]
 
@@ -74,39 +75,33 @@ def _mean(points: Points) -> Points:
     return Points(points.x, points.w / jnp.sum(points.w), points.normal)
 
 
-def strong(problem: Problem, soft: dict, interior: int, boundary: int) -> tuple[Term, ...]:
+def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
     """Equilibrium inside, traction balance on the boundary, and the displacements that are not built in.
 
     Components of the field: u [d], then p where the material has a pressure; then also its volumetric law ∂Π/∂p = 0.
 
     Args:
-        problem: what to solve.
-        soft: displacements left to the residual, from `problem.built_in`.
-        interior: Gauss points along each direction of each patch.
-        boundary: Gauss points along each boundary patch.
+        survey: the problem with its quadrature points, from `survey.survey`.
+        soft: displacements left to the residual, from `survey.built_in`.
     """
-    d, S, L = problem.dimension, _modulus(problem), problem.domain.size
-    terms = [Term(_mean(problem.domain.interior(interior)), _equilibrium(problem), 2, "equilibrium", scale=L / S)]
+    problem = survey.problem
+    d, S, L = problem.dimension, survey.modulus, problem.domain.size
+    terms = [Term(_mean(survey.inside), _equilibrium(problem), 2, "equilibrium", scale=L / S)]
     if problem.mixed:
         law = lambda load, x, n, u, du, ddu=None: jax.grad(problem.material, 1)(du[:, :d][:d], u[d])[None]
         terms.append(Term(terms[0].points, law, 1, "volume"))
     for name in problem.conditions:
-        terms += _boundary_terms(problem, name, soft.get(name, {}), boundary, S, L, _strong_stress(problem))
-    return tuple(t for t in terms if _rows(t, problem) > 0)
+        terms += _boundary_terms(survey, name, soft.get(name, {}), _strong_stress(problem))
+    return tuple(t for t in terms if _rows(t, problem, d + problem.mixed) > 0)
 
 
-def _modulus(problem: Problem) -> float:
-    points = problem.domain.interior(3).x
-    return max(float(modulus(problem.at(x), problem.dimension)) for x in (points[0], points[-1]))
-
-
-def _rows(term: Term, problem: Problem) -> int:
+def _rows(term: Term, problem: Problem, m: int) -> int:
     """How many numbers a term has at a point, without computing them."""
-    D, m = problem.domain.dimension, problem.dimension + problem.mixed
+    D = problem.domain.dimension
     z = jax.ShapeDtypeStruct((m, jets.length(D, term.order)), float)
-    point = term.points.x[0]
+    point = jax.ShapeDtypeStruct((D,), float)
     partner = z if term.shift is not None else None
-    return jax.eval_shape(lambda z, p: term.at(z, point, jnp.ones(()), point, p), z, partner).shape[0]
+    return jax.eval_shape(lambda z, p, x: term.at(z, x, 1.0, x, p), z, partner, point).shape[0]
 
 
 def _strong_stress(problem: Problem) -> Callable:
@@ -139,9 +134,10 @@ def _equilibrium(problem: Problem) -> Callable:
     return residual
 
 
-def _boundary_terms(problem, name, soft, boundary, S, L, P) -> list[Term]:
+def _boundary_terms(survey: Survey, name, soft, P) -> list[Term]:
+    problem, S, L = survey.problem, survey.modulus, survey.problem.domain.size
     d, condition = problem.dimension, problem.conditions[name]
-    points = _mean(problem.domain.boundary(name, boundary))
+    points = _mean(survey.edges[name])
     terms = []
     if isinstance(condition, Initial):
         return _initial(problem, condition, points, name, L)
@@ -157,7 +153,7 @@ def _boundary_terms(problem, name, soft, boundary, S, L, P) -> list[Term]:
     if soft:
         fix = lambda load, x, n, u, du=None, ddu=None: jnp.stack([u[i] - load * value(x) for i, value in soft.items()])
         terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
-    elif not condition.prescribed(flat_normal(problem, name), d):
+    elif not survey.prescribed(name):
         fix = lambda load, x, n, u, du=None, ddu=None: condition.constraint(x, n[:d], u[:d])
         terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
     return terms
@@ -186,15 +182,16 @@ def _initial(problem, condition, points, name, L) -> list[Term]:
     return [Term(points, start, 1, f"initial state on {name}", scale=1 / L)]
 
 
-def mixed(problem: Problem, soft: dict, interior: int, boundary: int) -> tuple[Term, ...]:
+def mixed(survey: Survey, soft: dict) -> tuple[Term, ...]:
     """First-order system: fields u and the symmetric stress; Div σ + b = 0, σ = ∂W/∂ε, σ n = t. Small strain only.
 
     Components of the field: u [d], then σ_ij for i ≤ j.
     """
-    d, S, L = problem.dimension, _modulus(problem), problem.domain.size
+    problem = survey.problem
+    d, S, L = problem.dimension, survey.modulus, problem.domain.size
     where = {p: d + k for k, p in enumerate(jets.pairs(d))}
     index = jnp.array([[where[min(i, j), max(i, j)] for j in range(d)] for i in range(d)])
-    points = _mean(problem.domain.interior(interior))
+    points = _mean(survey.inside)
     divergence = lambda load, x, n, u, du, ddu=None: jnp.einsum("ijj->i", du[index]) * S + load * problem.force(x)
     law = lambda load, x, n, u, du, ddu=None: jnp.ravel(kin.strain(u[index] * S - stress(problem.at(x), du[:d, :d])))
     terms = [
@@ -203,8 +200,8 @@ def mixed(problem: Problem, soft: dict, interior: int, boundary: int) -> tuple[T
     ]
     for name in problem.conditions:
         P = lambda x, u, du: u[index] * S
-        terms += _boundary_terms(problem, name, soft.get(name, {}), boundary, S, L, P)
-    return tuple(terms)
+        terms += _boundary_terms(survey, name, soft.get(name, {}), P)
+    return tuple(t for t in terms if _rows(t, problem, d * (d + 3) // 2) > 0)
 
 
 class PotentialEnergy(AbstractEnergy):

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from . import jets
 from . import kinematics as kin
+from .domain import join
 from .material import cauchy_stress, stress
 from .problem import Problem
 
@@ -23,11 +25,41 @@ def _displacement(field, x, d: int):
 
 @eqx.filter_jit
 def _gradient(field, x, d: int):
+    return jax.vmap(lambda x: jets.jet(field, x, 1)[1 : 1 + d, :d].T)(x)
+
+
+@eqx.filter_jit
+def _evaluate(problem, field, x, law):
+    """u and the stress by `law`."""
+    d = problem.dimension
+
     def one(x):
-        u, du = field(x), jax.jacfwd(field)(x)
-        return u, du[:d, :d]
+        z = jets.jet(field, x, 1)
+        internal = (z[0, d],) if problem.mixed else ()
+        return z[0, :d], law(problem.at(x), z[1 : 1 + d, :d].T, *internal)
 
     return jax.vmap(one)(x)
+
+
+@eqx.filter_jit
+def _exact(problem, rules):
+    """Points, weights, u and σ of the exact solution."""
+    points = join([patch.place(*rule) for patch, rule in zip(problem.domain.patches, rules, strict=True)])
+    if problem.mixed and problem.exact_stress is None:
+        return points.x, points.w, jax.vmap(problem.exact)(points.x), None
+    return points.x, points.w, *_exact_at(problem, points.x)
+
+
+@eqx.filter_jit
+def _exact_at(problem, x):
+    d, exact = problem.dimension, problem.exact
+
+    def sigma(x):
+        if problem.exact_stress is not None:
+            return problem.exact_stress(x)
+        return cauchy_stress(problem.at(x), jax.jacfwd(exact)(x)[:, :d])
+
+    return jax.vmap(exact)(x), jax.vmap(sigma)(x)
 
 
 @dataclasses.dataclass
@@ -77,7 +109,7 @@ class Solution:
     def gradient(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
         """∇u at points [n, D]."""
         with jax.enable_x64(True):
-            return _gradient(self.field, self._points(points, check), self.problem.dimension)[1]
+            return _gradient(self.field, self._points(points, check), self.problem.dimension)
 
     def stress(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
         """The Cauchy stress at points [n, D]."""
@@ -88,12 +120,8 @@ class Solution:
         return self._stress(points, stress, check)
 
     def _stress(self, points, law, check):
-        problem, d = self.problem, self.problem.dimension
         with jax.enable_x64(True):
-            x = self._points(points, check)
-            u, G = _gradient(self.field, x, d)
-            internal = (u[:, d],) if problem.mixed else ()
-            return jax.jit(jax.vmap(lambda x, G, *p: law(problem.at(x), G, *p)))(x, G, *internal)
+            return _evaluate(self.problem, self.field, self._points(points, check), law)[1]
 
     def von_mises(self, points, *, check: bool = True) -> Float[Array, " n"]:
         """The von Mises stress at points [n, D]."""
@@ -113,9 +141,11 @@ class Solution:
         """
         with jax.enable_x64(True):
             x, w, u, s = truth(self.problem, n)
-            mine = {"displacement": self.displacement(x, check=False)}
-            if s is not None:
-                mine["stress"] = self.stress(x, check=False)
+            mine = dict(
+                zip(("displacement", "stress"), _evaluate(self.problem, self.field, x, cauchy_stress), strict=True)
+            )
+            if s is None:
+                del mine["stress"]
             known = {"displacement": u, "stress": s}
             return {f"{k}_relative_l2": float(relative_l2(mine[k], known[k], w)) for k in mine}
 
@@ -153,23 +183,20 @@ def truth(problem: Problem, n: int = 31):
         ValueError: the problem has neither.
     """
     if problem.exact is not None:
-        points = problem.domain.interior(n)
-        d, exact = problem.dimension, problem.exact
-        u = jax.jit(jax.vmap(exact))(points.x)
-
-        def sigma(x):
-            if problem.exact_stress is not None:
-                return problem.exact_stress(x)
-            return cauchy_stress(problem.at(x), jax.jacfwd(exact)(x)[:, :d])
-
-        known = problem.exact_stress is not None or not problem.mixed
-        return points.x, points.w, u, jax.jit(jax.vmap(sigma))(points.x) if known else None
+        return _exact(problem, [tuple(map(jnp.asarray, patch.rule(n))) for patch in problem.domain.patches])
     r = problem.reference
     if r is None:
         raise ValueError(f"{problem.name} has neither an exact solution nor a reference to compare with")
     weights = np.ones(len(r.points)) if r.weights is None else r.weights
     s = None if r.stress is None else jnp.asarray(r.stress, float)
     return jnp.asarray(r.points, float), jnp.asarray(weights, float), jnp.asarray(r.displacement, float), s
+
+
+def truth_at(problem: Problem, x):
+    """u and σ of the exact solution at x, or None where the problem has none."""
+    if problem.exact is None or (problem.mixed and problem.exact_stress is None):
+        return None
+    return _exact_at(problem, x)
 
 
 def relative_l2(a, b, w):

@@ -14,8 +14,9 @@ from ._clock import Clock
 from .collocation import System, basis_of, choose_width
 from .field import LinearField
 from .method import Collocation, Network, Ritz
-from .problem import Problem, check_support
+from .problem import Problem
 from .solution import Solution
+from .survey import check_support, survey
 
 
 class SolveError(FloatingPointError):
@@ -63,9 +64,11 @@ def solve(
         raise ValueError(f"unknown method {type(method).__name__}: give Collocation, Ritz or Network")
     deadline = time.process_time() + (max_seconds if max_seconds is not None else float("inf"))
     with jax.enable_x64(True):
-        check_support(problem)
+        clock = Clock()
+        look = survey(problem, method.interior, method.boundary, clock)
+        check_support(look)
         try:
-            return runner(problem, key, method, Clock(), deadline, say)
+            return runner(look, key, method, clock, deadline, say)
         except SolveError as error:
             if directory is not None and error.state is not None:
                 path = error.state.write_vtu(Path(directory) / f"{problem.name}_last_good_state.vtu")
@@ -73,14 +76,15 @@ def solve(
             raise
 
 
-def solve_collocation(problem, key, method: Collocation, clock: Clock, deadline, say) -> Solution:
+def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, say) -> Solution:
     """Gauss–Newton over the coefficients of random features in the strong or mixed form."""
+    problem = look.problem
     if method.form == "mixed" and (problem.finite or problem.mixed):
         raise ValueError("the displacement–stress form is for small strain: use Collocation(form='strong')")
-    system = System(problem, method, clock)
+    system = System(look, method, clock)
     linear = not problem.finite
-    width = choose_width(system, problem, key, method, say)
-    basis = basis_of(problem, key, method.features, width)
+    width = choose_width(system, key, method, say)
+    basis = basis_of(look, key, method.features, width)
     c = jnp.zeros((system.components, basis.size))
     history, load, step = [], 0.0, 1.0 / method.load_steps
     while load < 1.0:

@@ -70,15 +70,26 @@ class Patch:
     shares: tuple[float, ...] = ()
     grades: tuple[float, ...] = ()
 
-    def points(self, n: int) -> Points:
-        """Tensor Gauss points with n × share points along each direction."""
+    def rule(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tensor Gauss points [q, dimension] and weights on the cube, with n × share points along each direction."""
         k = self.dimension
         shares, grades = self.shares or (1.0,) * k, self.grades or (1.0,) * k
         rules = [gauss(max(1, round(n * share)), grade) for share, grade in zip(shares, grades, strict=True)]
-        s = np.stack([m.ravel() for m in np.meshgrid(*(t for t, _ in rules), indexing="ij")], axis=1).reshape(-1, k)
-        w = np.array([np.prod(c) for c in itertools.product(*(w for _, w in rules))])
-        x, measure, normal = jax.vmap(self._frame)(jnp.asarray(s, dtype=float))
-        return Points(x, jnp.asarray(w, dtype=x.dtype) * measure, normal)
+        s = (
+            np.stack([m.ravel() for m in np.meshgrid(*(t for t, _ in rules), indexing="ij")], axis=1)
+            if k
+            else np.zeros((1, 0))
+        )
+        return s, np.array([np.prod(c) for c in itertools.product(*(w for _, w in rules))])
+
+    def place(self, s, w) -> Points:
+        """A rule of the cube carried over by the map."""
+        x, measure, normal = jax.vmap(self._frame)(jnp.asarray(s, float))
+        return Points(x, jnp.asarray(w, x.dtype) * measure, normal)
+
+    def points(self, n: int) -> Points:
+        """Gauss points of the patch."""
+        return self.place(*self.rule(n))
 
     def _frame(self, s):
         """x, √det(JᵀJ) and a unit normal (of a boundary patch; its sign is the domain's business)."""
@@ -109,7 +120,11 @@ class Part:
 
     def points(self, n: int) -> Points:
         """Gauss points with outward normals: along −∇ℓ."""
-        points = join([patch.points(n) for patch in self.patches])
+        return self.place([patch.rule(n) for patch in self.patches])
+
+    def place(self, rules) -> Points:
+        """One rule per patch, carried over, with outward normals."""
+        points = join([patch.place(*rule) for patch, rule in zip(self.patches, rules, strict=True)])
         # the level falls outwards; its sign is right even where a patch runs the other way
         slope = jax.vmap(jax.grad(lambda x: jnp.asarray(self.level(x))))(points.x)
         sign = -jnp.sign(jnp.sum(slope * points.normal, axis=1, keepdims=True))
@@ -176,7 +191,9 @@ class AbstractDomain(abc.ABC):
 
     def interior(self, n: int) -> Points:
         """Gauss points, n along each direction of each patch."""
-        return join([patch.points(n) for patch in self.patches])
+        patches = self.patches
+        place = lambda rules: join([patch.place(*rule) for patch, rule in zip(patches, rules, strict=True)])
+        return jax.jit(place)([patch.rule(n) for patch in patches])
 
     def boundary(self, name: str, n: int) -> Points:
         """Gauss points of one part, with outward normals.
@@ -188,7 +205,8 @@ class AbstractDomain(abc.ABC):
             raise ValueError(
                 f"{type(self).__name__} has no boundary part {name!r}; its parts are {', '.join(self.parts)}"
             )
-        return self.parts[name].points(n)
+        part = self.parts[name]
+        return jax.jit(part.place)([patch.rule(n) for patch in part.patches])
 
     def contains(self, x: Float[Array, "n D"], tolerance: float = 1e-9) -> Array:
         """Which points lie inside or within tolerance × size of the boundary, [n]."""
