@@ -29,6 +29,7 @@ from .. import _tree as tree
 from .._array import Array, PyTree
 from . import march as _march
 
+STEPS = 256  # the default limit of steps where the history is allocated beforehand
 BUDGET = 256 * 2**20  # bytes of stored history above which the default adjoint recomputes instead of storing
 
 _REASONS = {
@@ -85,6 +86,10 @@ class Solution(eqx.Module):
         return f"stopped at t = {float(at):.6g}, y = {_short(state)}{where}: {text}"
 
 
+def _out_of_steps(solution: Solution) -> bool:
+    return bool(np.any(np.asarray(solution.code) == _march.OUT_OF_STEPS))
+
+
 def _short(state) -> str:
     leaves = [np.array2string(np.asarray(v), precision=4, threshold=6, edgeitems=3) for v in jax.tree.leaves(state)]
     return " ".join(", ".join(leaves).split())
@@ -97,6 +102,11 @@ def solve(field, y0: PyTree, ts, args: PyTree = None, **options) -> PyTree:
     every state after the failure is NaN. Takes all options of `integrate`.
     """
     solution = integrate(field, y0, ts, args, **options)
+    growing = options.get("max_steps") is None and options.get("adjoint") is None and options.get("substeps") is None
+    steps = STEPS
+    while growing and not isinstance(solution.code, jax.core.Tracer) and _out_of_steps(solution) and steps < 2**17:
+        steps *= 8
+        solution = integrate(field, y0, ts, args, **(options | {"max_steps": steps}))
     if not isinstance(solution.code, jax.core.Tracer) and np.any(np.asarray(solution.code) != 0):
         raise RuntimeError(f"path.solve: {solution.reason}.")
     return solution.ys
@@ -113,7 +123,7 @@ def integrate(
     rtol: float = 1e-5,
     atol: float = 1e-7,
     dt0=None,
-    max_steps: int = 1024,
+    max_steps: int | None = None,
     substeps: int | None = None,
     adjoint: Any = None,
     noise: tuple | None = None,
@@ -132,7 +142,8 @@ def integrate(
         rtol: relative tolerance of each adaptive step, error ≤ atol + rtol |y| in the root-mean-square norm.
         atol: absolute tolerance.
         dt0: first step; chosen when None.
-        max_steps: limit of accepted steps, and the length of the stored history.
+        max_steps: limit of accepted steps, and the length of the stored history; None is 256 for `Replay`,
+            where an eager `solve` that runs out of them tries again with more, and 4096 for diffrax.
         substeps: None steps adaptively; k takes k equal steps of the explicit `solver` between successive times.
         adjoint: None (the table above), `Replay()`, or any diffrax adjoint.
         noise: (diffusion, brownian): adds diffusion(t, y, args) dW with a diffrax Brownian path.
@@ -155,16 +166,18 @@ def integrate(
         if not explicit or noise is not None or event is not None:
             raise ValueError("path.solve: substeps=k needs an explicit diffrax solver, without noise or event.")
         return _fixed(field, y0, ts, start, args, _march.Tableau.of(solver), substeps)
-    history = max_steps * sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
+    stored = STEPS if max_steps is None else max_steps
+    history = stored * sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
     plain = explicit and noise is None and event is None and controller is None
     if adjoint is None and plain and history * (1 + len(solver.tableau.b_sol)) <= BUDGET:
         adjoint = Replay()
     if isinstance(adjoint, Replay):
         if not plain:
             raise ValueError("path.solve: Replay needs an explicit solver with tolerances, without noise or event.")
-        return _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps)
+        return _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, stored)
+    max_steps = 4096 if max_steps is None else max_steps
     if adjoint is None:
-        checkpoints = max_steps if history <= BUDGET else None
+        checkpoints = max_steps if history * max_steps // stored <= BUDGET else None
         adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
     controller = diffrax.PIDController(rtol=rtol, atol=atol) if controller is None else controller
     return _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event)
@@ -239,7 +252,7 @@ def _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps) ->
         s = (time - t[i]) / jnp.where(h_i > 0, h_i, 1.0)
         piece = solver.interpolation_cls(t0=0.0, t1=1.0, y0=rows[i], y1=rows[i] + b @ hk, k=hk)
         state = piece.evaluate(s.astype(y.dtype))
-        return jnp.where((time <= reached) & (code != _march.BAD_START), state, jnp.nan)
+        return jnp.where((time <= reached) & (code != _march.BAD_START), state, jnp.nan * state)
 
     def dense(time):
         time = jnp.asarray(time, ts.dtype)
@@ -306,5 +319,5 @@ def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adj
     good = (solution.result == diffrax.RESULTS.successful) | (solution.result == diffrax.RESULTS.event_occurred)
     limit = solution.result == diffrax.RESULTS.max_steps_reached
     code = jnp.where(good, _march.ARRIVED, jnp.where(limit, _march.OUT_OF_STEPS, _march.UNDERFLOW)).astype(jnp.int32)
-    hide = lambda v: jnp.where(jnp.isfinite(v), v, jnp.nan)  # diffrax marks what was not reached by inf
+    hide = lambda v: jnp.where(jnp.isfinite(v), v, jnp.nan * v)  # diffrax marks what was not reached by inf
     return Solution(ts, jax.tree.map(hide, ys), code, solution.stats["num_accepted_steps"], reached, state, None)
