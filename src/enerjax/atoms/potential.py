@@ -10,6 +10,9 @@ import abc
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+from ase.data import atomic_numbers
 from jaxtyping import Array, Float
 
 from .._array import Scalar
@@ -33,10 +36,26 @@ class AbstractPotential(AbstractEnergy):
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """Eᵢ [eV]; 0 for a padded atom."""
 
-    def __call__(self, x: Structure, neighbours: Neighbours | None = None) -> Scalar:
-        """E [eV]; neighbours are built on the host where they are not given."""
-        neighbours = neighbours_of(x, self.cutoff) if neighbours is None else neighbours
+    def reference(self, species) -> np.ndarray:
+        """Energy of each isolated atom [eV], float64 on the host, [atoms]; zero unless a potential was fitted with it.
+
+        Kept apart because it is large and constant: total energies of −10⁴ eV leave float32 no room for a meV. Dynamics
+        use `interaction` and add the sum of this at output.
+        """
+        return np.zeros(np.shape(species))
+
+    def interaction(self, x: Structure, neighbours: Neighbours) -> Scalar:
+        """E − Σᵢ reference [eV]: what depends on the positions, to full precision."""
         return self.energy_per_atom(x, neighbours).sum()
+
+    def __call__(self, x: Structure, neighbours: Neighbours | None = None) -> Scalar:
+        """E [eV], isolated atoms included; neighbours are built on the host where they are not given."""
+        neighbours = neighbours_of(x, self.cutoff) if neighbours is None else neighbours
+        return self.interaction(x, neighbours) + self._reference_sum(x)
+
+    def _reference_sum(self, x: Structure) -> Scalar:
+        table = self.reference(np.arange(len(atomic_numbers)))
+        return jnp.asarray(table, x.positions.dtype)[x.species].sum()
 
     def __add__(self, other) -> "SumPotential":
         return SumPotential(terms=(self, other), cutoff=max(self.cutoff, other.cutoff))
@@ -64,6 +83,10 @@ class SumPotential(AbstractPotential):
         parts = [term.energy_per_atom(structure, neighbours) for term in self.terms]
         return sum(parts[1:], start=parts[0])
 
+    def reference(self, species) -> np.ndarray:
+        """Σ of the terms' references [eV]."""
+        return np.sum([term.reference(species) for term in self.terms], axis=0)
+
 
 class ScaledPotential(AbstractPotential):
     """E = s E₀."""
@@ -75,6 +98,10 @@ class ScaledPotential(AbstractPotential):
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """s E₀ᵢ [eV]."""
         return self.factor * self.term.energy_per_atom(structure, neighbours)
+
+    def reference(self, species) -> np.ndarray:
+        """s times the term's reference [eV]."""
+        return float(self.factor) * self.term.reference(species)
 
 
 def energy_forces(potential, structure: Structure, neighbours: Neighbours) -> tuple[Scalar, Float[Array, "atoms 3"]]:
