@@ -214,6 +214,38 @@ def _check_field(field, t, y0, args) -> None:
         raise ValueError(f"path.solve: the field returns {shape(out)}, its state is {shape(y0)}; they must agree.")
 
 
+class Dense(eqx.Module):
+    """The state at any time, by the solver's own interpolation inside the accepted steps."""
+
+    t: Array
+    h: Array
+    y: Array
+    k: Array
+    count: Array
+    code: Array
+    reached: Array
+    b: tuple[float, ...] = eqx.field(static=True)
+    interpolation: Callable = eqx.field(static=True)
+    unravel: Callable = eqx.field(static=True)
+
+    def inside(self, i, time) -> PyTree:
+        """The state at `time`, which lies in step i."""
+        h, dtype = self.h[i], self.y.dtype
+        hk = h.astype(dtype) * self.k[i]
+        s = ((time - self.t[i]) / jnp.where(h > 0, h, 1.0)).astype(dtype)
+        end = self.y[i] + jnp.asarray(self.b, dtype) @ hk
+        state = self.interpolation(t0=0.0, t1=1.0, y0=self.y[i], y1=end, k=hk).evaluate(s)
+        fine = (time <= self.reached) & (self.code != _march.BAD_START)
+        return self.unravel(state * jnp.where(fine, 1.0, jnp.nan).astype(dtype))  # a NaN for the gradient as well
+
+    def __call__(self, time) -> PyTree:
+        """The state at `time`; NaN outside the path."""
+        time = jnp.asarray(time, self.t.dtype)
+        ends = jnp.where(jnp.arange(len(self.t)) < self.count, self.t + self.h, jnp.inf)
+        i = jnp.clip(jnp.searchsorted(ends, time), 0, jnp.maximum(self.count - 1, 0))
+        return self.inside(i, jnp.where(time >= self.t[0], time, jnp.nan))
+
+
 def _flat(field, y0, args, t):
     """The field on flat vectors with everything it holds as a list of consts: (f(consts, t, y), consts, y, unravel)."""
     y, unravel = ravel_pytree(y0)
@@ -244,23 +276,9 @@ def _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps) ->
     t, h, rows, k, where, _, count, code, reached, last = _march.march(
         flat, tableau, consts, y, fixed, start, first, rtol, atol, max_steps=max_steps
     )
-    b = jnp.asarray(tableau.b, y.dtype)
-
-    def inside(i, time):
-        """The state at `time` inside step i, by the solver's own interpolation."""
-        h_i, hk = h[i], h[i].astype(y.dtype) * k[i]
-        s = (time - t[i]) / jnp.where(h_i > 0, h_i, 1.0)
-        piece = solver.interpolation_cls(t0=0.0, t1=1.0, y0=rows[i], y1=rows[i] + b @ hk, k=hk)
-        state = piece.evaluate(s.astype(y.dtype))
-        return jnp.where((time <= reached) & (code != _march.BAD_START), state, jnp.nan * state)
-
-    def dense(time):
-        time = jnp.asarray(time, ts.dtype)
-        ends = jnp.where(jnp.arange(max_steps) < count, t + h, jnp.inf)
-        return unravel(inside(jnp.minimum(jnp.searchsorted(ends, time), count - 1), time))
-
-    ys = jax.vmap(inside)(where, ts)
-    return Solution(ts, jax.vmap(unravel)(ys), code, count, reached, unravel(last), dense)
+    dense = Dense(t, h, rows, k, count, code, reached, tuple(tableau.b), solver.interpolation_cls, unravel)
+    ys = jax.vmap(dense.inside)(where, ts)
+    return Solution(ts, ys, code, count, reached, unravel(last), dense)
 
 
 def _fixed(field, y0, ts, start, args, tableau, substeps) -> Solution:
@@ -319,5 +337,6 @@ def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adj
     good = (solution.result == diffrax.RESULTS.successful) | (solution.result == diffrax.RESULTS.event_occurred)
     limit = solution.result == diffrax.RESULTS.max_steps_reached
     code = jnp.where(good, _march.ARRIVED, jnp.where(limit, _march.OUT_OF_STEPS, _march.UNDERFLOW)).astype(jnp.int32)
-    hide = lambda v: jnp.where(jnp.isfinite(v), v, jnp.nan * v)  # diffrax marks what was not reached by inf
+    # diffrax marks what was not reached by inf; a product lets the gradient be NaN too
+    hide = lambda v: v * jnp.where(jnp.isfinite(v), 1.0, jnp.nan).astype(v.dtype)
     return Solution(ts, jax.tree.map(hide, ys), code, solution.stats["num_accepted_steps"], reached, state, None)
