@@ -81,10 +81,10 @@ class Draws:
         raise AttributeError(name)
 
     @classmethod
-    def of(cls, chain: Chain, block, n: int, many: bool = False) -> "Draws":
+    def of(cls, chain: Chain, block, n: int) -> "Draws":
         """The first n rows, copied: the buffers belong to the device."""
-        parts = (block.draws, block.forces, block.ends, block.stats)
-        return cls(chain, *(np.array(x[:n]) for x in map(np.asarray, parts)))
+        rows = np.array(np.asarray(block.rows)[:n])
+        return cls(chain, rows[:, 0], rows[:, 1], rows[:, 2], np.array(np.asarray(block.stats)[:n]))
 
 
 class Program:
@@ -97,7 +97,7 @@ class Program:
         self._static = (tuple(leaves), treedef)
         self._lock, self._called = threading.Lock(), False
 
-    def call(self, chain: Chain, metric: AbstractMetric, plan: Plan, key: Key, together: bool):
+    def call(self, chain: Chain, metric: AbstractMetric, plan: Plan, key: np.ndarray, together: bool):
         """Run it; `together` with a leading axis of chains on every argument but the energy."""
         function = _jitted(*self._static, self.flat, self.options, together)
         if not self._called:  # threads that arrive together would compile it twice
@@ -127,19 +127,19 @@ def _jitted(leaves: tuple, treedef: Any, flat: Layout, options: Options, togethe
 
 def fresh_chain(position: np.ndarray) -> Chain:
     """A chain at a position whose energy is not known yet."""
-    x = jnp.asarray(position)
-    zero = jnp.zeros((), x.dtype)
-    return Chain(program.Point(x, jnp.zeros_like(x), zero), Tuning.at(zero + 0.1), jnp.zeros((), jnp.int32))
+    dtype = position.dtype
+    rows = jnp.asarray(np.stack([position, np.zeros_like(position)]))
+    point = program.Point(rows, jnp.asarray(np.zeros((), dtype)))
+    return Chain(point, Tuning.at(0.1, dtype), jnp.asarray(np.int32(0)))
 
 
 def evaluate(chain: Chain, position: np.ndarray, metric: AbstractMetric) -> Generator[Request, Draws, Draws]:
     """Energy and force at a position, by the same program."""
-    point = program.Point(jnp.asarray(position), jnp.zeros_like(chain.point.force), jnp.zeros_like(chain.point.energy))
-    moved = Chain(point, chain.tuning, chain.index)
+    moved = Chain(fresh_chain(position).point, chain.tuning, chain.index)
     return (yield Request(moved, metric, 1, 1, fresh=True))
 
 
-def serve_alone(compiled: Program, key: Key, life: Generator, on_block: Callable[[], bool]) -> Any:
+def serve_alone(compiled: Program, key: np.ndarray, life: Generator, on_block: Callable[[], bool]) -> Any:
     """Run one chain to its end; `on_block` says whether to go on."""
     try:
         request = next(life)
@@ -155,7 +155,7 @@ def serve_alone(compiled: Program, key: Key, life: Generator, on_block: Callable
         return stop.value
 
 
-def serve_in_threads(compiled: Program, keys: list[Key], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
+def serve_in_threads(compiled: Program, keys: list[np.ndarray], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
     """One chain per core at a time, spread over the devices; Ctrl-C stops all at their next block."""
     devices = jax.local_devices()
     going = True
@@ -178,13 +178,13 @@ def serve_in_threads(compiled: Program, keys: list[Key], lives: list[Generator],
     return [f.result() for f in futures]
 
 
-def serve_together(compiled: Program, keys: list[Key], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
+def serve_together(compiled: Program, keys: list[np.ndarray], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
     """All chains in one vectorised program, each advancing its own tree."""
     results: list[Any] = [None] * len(lives)
     requests: list[Request | None] = [next(life) for life in lives]
     last = list(requests)
-    stacked_keys = jnp.stack(keys)
-    stack = lambda items: jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *items)
+    stacked_keys = np.stack(keys)
+    stack = lambda items: jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *items)
     while any(r is not None for r in requests):
         served = [r or l for r, l in zip(requests, last, strict=True)]
         plans = [s.plan(compiled.flat.dtype) for s in served]
@@ -192,8 +192,8 @@ def serve_together(compiled: Program, keys: list[Key], lives: list[Generator], w
         chains, blocks = compiled.call(
             stack([s.chain for s in served]), stack([s.metric for s in served]), stack(plans), stacked_keys, together=True
         )
-        blocks = jax.tree.map(np.asarray, blocks)
-        parts = [jax.tree.map(lambda x: x[c], (chains, blocks)) for c in range(len(lives))]
+        gathered = jax.tree.map(np.asarray, (chains, blocks))
+        parts = [jax.tree.map(lambda x, c=c: x[c], gathered) for c in range(len(lives))]
         for c, request in enumerate(requests):
             if request is None:
                 continue
@@ -205,7 +205,12 @@ def serve_together(compiled: Program, keys: list[Key], lives: list[Generator], w
     return results
 
 
-def chain_key(key: Key, c: int) -> tuple[Key, Key]:
-    """(key of the start, key of the run) of chain c, independent of how many there are."""
-    start, run = jr.split(jr.fold_in(key, c))
-    return start, run
+@jax.jit
+def _split(key, numbers):
+    return jax.vmap(lambda c: jr.key_data(jr.split(jr.fold_in(key, c))))(numbers)
+
+
+def chain_keys(key: Key, chains: int) -> tuple[list[Key], list[np.ndarray]]:
+    """(keys of the starts, key data of the runs): those of chain c do not depend on how many chains there are."""
+    data = np.asarray(_split(key, np.arange(chains, dtype=np.uint32)))
+    return [jr.wrap_key_data(x) for x in data[:, 0]], list(data[:, 1])

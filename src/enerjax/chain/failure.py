@@ -10,6 +10,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._array import Array, Energy, PyTree, Scalar
 
@@ -55,6 +56,13 @@ def decode(energy: Scalar) -> Array:
     """The reason inside an energy; 0 if it is a proper value."""
     code = jnp.where(energy >= LOST, jnp.clip(jnp.round(energy / LOST) - 1, 1, 1e6), 0).astype(jnp.int32)
     return jnp.where(jnp.isnan(energy), NO_ENERGY, code)
+
+
+def decode_number(energy: float) -> int:
+    """`decode` on the host."""
+    if np.isnan(energy):
+        return NO_ENERGY
+    return int(np.clip(round(energy / LOST) - 1, 1, 1e6)) if energy >= LOST else 0
 
 
 def reason(code: int, names: dict[int, str] | None = None) -> str:

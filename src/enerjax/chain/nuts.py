@@ -9,6 +9,9 @@ plus the nearest leaf of the other. Leaf n closes the sub-trees of size 2, 4, �
 slot popcount(n) of the checkpoints holds the last leaf n with that popcount, so all the starts needed are in the slots
 popcount(n)−t … popcount(n)−1, and all the criteria are two small matrix-vector products.
 
+Small models spend their time in starting kernels, not in arithmetic; so vectors that change together are rows of one
+array, and scalars that change together are entries of one vector.
+
 M. D. Hoffman and A. Gelman, JMLR 15, 1593 (2014); M. Betancourt, arXiv:1701.02434 (2017), appendix A; D. Phan et al.,
 arXiv:1912.11554 (2019), section on the iterative algorithm; the criterion across halves is Stan's (stan-dev/stan#2800).
 """
@@ -25,43 +28,50 @@ from .metric import AbstractMetric
 
 
 class Point(eqx.Module):
-    """A position with its energy and force."""
+    """A position with its energy and force.
 
-    position: Float[Array, " d"]
-    force: Float[Array, " d"]
+    Attributes:
+        rows: position and force.
+        energy: E.
+    """
+
+    rows: Float[Array, "2 d"]
     energy: Scalar
+
+    @property
+    def position(self) -> Array:
+        """q."""
+        return self.rows[0]
+
+    @property
+    def force(self) -> Array:
+        """−∇E(q)."""
+        return self.rows[1]
 
 
 class Tree(eqx.Module):
-    """A trajectory while it grows. Whitened momenta carry the name w."""
+    """A trajectory while it grows. Whitened momenta carry the name w; the direction of time is 0 (back) or 1 (on)."""
 
     # the tree so far
-    left: Phase
-    right: Phase
-    left_w: Float[Array, " d"]
-    right_w: Float[Array, " d"]
-    rho: Float[Array, " d"]
+    ends: Float[Array, "2 4 d"]  # position, momentum, force and w at the backward and the forward end
+    end_energies: Float[Array, " 2"]
+    rho: Float[Array, " d"]  # Σ w
     weight: Scalar  # log Σ e^(H₀−H)
     draw: Point
     depth: Int[Array, ""]
     # the sub-tree that is growing
+    direction: Int[Array, ""]
     z: Phase
     w: Float[Array, " d"]
-    sign: Scalar
-    leaves: Int[Array, ""]
     sub_rho: Float[Array, " d"]
-    sub_weight: Scalar
-    candidate: Point
-    starts: Float[Array, "4 slots d"]  # w of the checkpoint leaf, w of the leaf before it; Σw before each of the two
-    offsets: Float[Array, "2 slots"]  # scalar products of the above, so that later criteria are linear in Σw
-    halves: Float[Array, " slots"]  # criterion of the left half with the first leaf of the right half
+    candidate: Float[Array, "2 d"]
+    heads: Float[Array, "two_slots d"]  # row 2k: w of the checkpoint leaf in slot k; row 2k+1: w of the leaf before it
+    sums: Float[Array, "two_slots d"]  # Σw before each of these leaves
+    scalars: Float[Array, "slots 3"]  # Σw·w of these two; the criterion of the sub-tree that the left half began, here
     # what happened
     start: Scalar  # H₀
-    steps: Int[Array, ""]
-    acceptance: Scalar  # Σ min(1, e^(H₀−H))
-    symmetric: Scalar  # Σ 2 min(1, e^(H₀−H)) / (1 + e^(H₀−H))
-    turned: Bool[Array, ""]
-    why: Int[Array, ""]  # 0, or the reason for which the last leaf was refused (`failure.py`)
+    tally: Float[Array, " 5"]  # log-weight, energy of the candidate, last Σw·w, Σ acceptance, Σ symmetric acceptance
+    count: Int[Array, " 4"]  # leaves of the sub-tree, steps of the tree, whether it turned, why the last leaf was refused
     seed: UInt32[Array, " 2"]
 
 
@@ -84,17 +94,17 @@ def _uniform(seed: UInt32[Array, " 2"], counter, dtype) -> Scalar:
 def begin(point: Point, noise: Float[Array, " d"], seed, metric: AbstractMetric, max_depth: int) -> Tree:
     """A tree of one leaf: the present point with the momentum M^½ ξ."""
     p = metric.momentum(noise)
-    z = Phase(point.position, p, point.force, point.energy)
-    zero, d = jnp.zeros_like(point.energy), noise.shape[0]
+    end = jnp.stack([point.position, p, point.force, noise])
+    zero, d, dtype = jnp.zeros_like(point.energy), noise.shape[0], noise.dtype
     whole = jnp.zeros((), jnp.int32)
     slots = max_depth + 1
     return Tree(
-        left=z, right=z, left_w=noise, right_w=noise, rho=noise, weight=zero, draw=point, depth=whole,
-        z=z, w=noise, sign=zero, leaves=whole, sub_rho=noise, sub_weight=zero, candidate=point,
-        starts=jnp.zeros((4, slots, d), noise.dtype), offsets=jnp.zeros((2, slots), noise.dtype),
-        halves=jnp.zeros((slots,), noise.dtype),
-        start=point.energy + 0.5 * jnp.vdot(noise, noise), steps=whole, acceptance=zero, symmetric=zero,
-        turned=jnp.array(False), why=whole, seed=seed,
+        ends=jnp.stack([end, end]), end_energies=jnp.stack([point.energy, point.energy]), rho=noise, weight=zero,
+        draw=point, depth=whole, direction=whole, z=Phase(point.position, p, point.force, point.energy), w=noise,
+        sub_rho=noise, candidate=point.rows, heads=jnp.zeros((2 * slots, d), dtype),
+        sums=jnp.zeros((2 * slots, d), dtype), scalars=jnp.zeros((slots, 3), dtype),
+        start=point.energy + 0.5 * jnp.sum(noise * noise),
+        tally=jnp.zeros((5,), dtype), count=jnp.zeros((4,), jnp.int32), seed=seed,
     )  # fmt: skip
 
 
@@ -104,108 +114,116 @@ def _replace(tree: Tree, **changes) -> Tree:
     return Tree(**(fields | changes))
 
 
+def _row(x: Array, i) -> Array:
+    return jax.lax.dynamic_index_in_dim(x, i, 0, keepdims=False)
+
+
 def sprout(t: Tree) -> Tree:
     """Choose a direction of time and start a sub-tree as large as the tree at that end."""
-    forward = _uniform(t.seed, t.depth + 2**30, t.weight.dtype) < 0.5
-    pick = lambda right, left: jax.tree.map(lambda r, l: jnp.where(forward, r, l), right, left)
+    direction = (_uniform(t.seed, t.depth + 2**30, t.weight.dtype) < 0.5).astype(jnp.int32)
+    end = _row(t.ends, direction)
     return _replace(
         t,
-        z=pick(t.right, t.left),
-        w=pick(t.right_w, t.left_w),
-        sign=jnp.where(forward, 1.0, -1.0).astype(t.weight.dtype),
-        leaves=jnp.zeros_like(t.leaves),
+        direction=direction,
+        z=Phase(end[0], end[1], end[2], _row(t.end_energies, direction)),
+        w=end[3],
         sub_rho=jnp.zeros_like(t.sub_rho),
-        sub_weight=jnp.full_like(t.sub_weight, -jnp.inf),
+        tally=t.tally.at[0].set(-jnp.inf),
+        count=t.count.at[0].set(0),
     )
 
 
 def growing(t: Tree) -> Bool[Array, ""]:
     """True while the sub-tree needs more leaves."""
-    return (t.leaves < (1 << t.depth)) & ~t.turned & (t.why == 0)
+    leaves, _, turned, why = t.count
+    return (leaves < (1 << t.depth)) & (turned + why == 0)
 
 
 def alive(t: Tree, max_depth) -> Bool[Array, ""]:
     """True while the tree may double."""
-    return (t.depth < max_depth) & ~t.turned & (t.why == 0)
+    _, _, turned, why = t.count
+    return (t.depth < max_depth) & (turned + why == 0)
 
 
 def leaf(energy: Energy, integrator, t: Tree, step_size, metric: AbstractMetric, max_error: float) -> Tree:
     """One leapfrog step, its weight, and the criteria of all the sub-trees that it closes. The only gradient."""
-    z = integrator(energy, t.z, t.sign * step_size, metric)
+    sub_weight, chosen, dot_before, accepted, symmetric = t.tally
+    n, steps, _, _ = t.count
+    z = integrator(energy, t.z, (2 * t.direction - 1) * step_size, metric)
     w = metric.whiten(z.momentum)
-    gain = t.start - (z.energy + 0.5 * jnp.vdot(w, w))  # H₀ − H
+    before, rho = t.sub_rho, t.sub_rho + w
+    square, dot = jnp.vdot(w, w), jnp.vdot(before, w)
+
+    gain = t.start - (z.energy + 0.5 * square)  # H₀ − H
     why = decode(z.energy)
     why = jnp.where((why == 0) & ~jnp.isfinite(gain), NO_FORCE, why)
     why = jnp.where((why == 0) & (gain < -max_error), DIVERGED, why)
     gain = jnp.where(why == 0, gain, -jnp.inf)
 
     # a leaf of the sub-tree with probability proportional to its weight
-    weight = jnp.logaddexp(t.sub_weight, gain)
-    take = jnp.log(_uniform(t.seed, t.steps, gain.dtype)) < gain - weight
-    keep = lambda new, old: jnp.where(take, new, old)
-    candidate = Point(
-        keep(z.position, t.candidate.position), keep(z.force, t.candidate.force), keep(z.energy, t.candidate.energy)
-    )
+    weight = jnp.logaddexp(sub_weight, gain)
+    take = jnp.log(_uniform(t.seed, steps, gain.dtype)) < gain - weight
+    candidate = jnp.where(take, jnp.stack([z.position, z.force]), t.candidate)
 
-    # U-turns
-    n = t.leaves
+    # U-turns: Σw from each checkpoint to here, times w there and w here
     slot = jax.lax.population_count(n)
-    before, rho = t.sub_rho, t.sub_rho + w
     closed = jax.lax.population_count(n ^ (n + 1)) - 1  # trailing ones
-    reach = jnp.sum(t.starts[:2] * rho, axis=-1) - t.offsets  # Σw from checkpoint to here, times w there
-    here = jnp.vdot(rho, w) - jnp.sum(t.starts[2:] * w, axis=-1)  # … times w here
+    reach = (t.heads @ rho).reshape(-1, 2) - t.scalars[:, :2]
+    here = square + dot - (t.sums @ w).reshape(-1, 2)
     bend = jnp.minimum(reach, here)
-    k = jnp.arange(bend.shape[1])
+    k = jnp.arange(bend.shape[0], dtype=n.dtype)
     ends = (k >= slot - closed) & (k < slot)
-    inner = (k >= slot - closed) & (k < slot - 1)
-    outer = (k > slot - closed) & (k < slot)
-    bad = (ends & (bend[0] <= 0)) | (inner & (t.halves <= 0)) | (outer & (bend[1] <= 0))
-    turned = jnp.any(bad)
+    inner = (k > slot - closed) & (k < slot)
+    turned = jnp.any((ends & (bend[:, 0] <= 0)) | (inner & ((t.scalars[:, 2] <= 0) | (bend[:, 1] <= 0))))
 
-    first = before - t.w  # Σw before the previous leaf
-    row = jnp.stack([w, t.w, before, first])
-    scalars = jnp.stack([jnp.vdot(before, w), jnp.vdot(first, t.w)])
-    accepted = jnp.exp(jnp.minimum(gain, 0.0))
+    # write after reading, or XLA copies the checkpoints: make the place depend on what was read
+    place = slot + (jnp.max(bend) > jnp.inf)
+    put = lambda x, new, i: jax.lax.dynamic_update_slice_in_dim(x, new, i, 0)
+    half = jnp.sum(jnp.where(k == slot - 1, bend[:, 0], 0.0))
+    accept = jnp.exp(jnp.minimum(gain, 0.0))
     return _replace(
         t,
         z=z,
         w=w,
-        leaves=n + 1,
         sub_rho=rho,
-        sub_weight=weight,
         candidate=candidate,
-        starts=jax.lax.dynamic_update_index_in_dim(t.starts, row, slot, 1),
-        offsets=jax.lax.dynamic_update_index_in_dim(t.offsets, scalars, slot, 1),
-        halves=jnp.where(k == slot - 1, bend[0], t.halves),
-        steps=t.steps + 1,
-        acceptance=t.acceptance + accepted,
-        symmetric=t.symmetric + 2 * accepted / (1 + jnp.exp(gain)),
-        turned=turned,
-        why=why,
+        heads=put(t.heads, jnp.stack([w, t.w]), 2 * place),
+        sums=put(t.sums, jnp.stack([before, before - t.w]), 2 * place),
+        scalars=put(t.scalars, jnp.stack([dot, dot_before, half])[None], place),
+        tally=jnp.stack(
+            [
+                weight,
+                jnp.where(take, z.energy, chosen),
+                dot,
+                accepted + accept,
+                symmetric + 2 * accept / (1 + jnp.exp(gain)),
+            ]
+        ),
+        count=jnp.stack([n + 1, steps + 1, turned.astype(n.dtype), why.astype(n.dtype)]),
     )
 
 
 def merge(t: Tree) -> Tree:
     """Join the finished sub-tree to the tree: choose between their draws, check the criterion of the whole."""
-    whole = ~t.turned & (t.why == 0)
+    sub_weight, chosen, *_ = t.tally
+    turned, why = t.count[2], t.count[3]
     u = _uniform(t.seed, t.depth + 2**30 + 2**20, t.weight.dtype)
-    take = whole & (jnp.log(u) < t.sub_weight - t.weight)  # biased towards the new half
-    draw = jax.tree.map(lambda new, old: jnp.where(take, new, old), t.candidate, t.draw)
-    forward = t.sign > 0
-    pick = lambda a, b: jax.tree.map(lambda a, b: jnp.where(forward, a, b), a, b)
-    far, near, first, rho = pick(t.left_w, t.right_w), pick(t.right_w, t.left_w), t.starts[0, 0], t.rho + t.sub_rho
+    take = (turned + why == 0) & (jnp.log(u) < sub_weight - t.weight)  # biased towards the new half
+    draw = Point(jnp.where(take, t.candidate, t.draw.rows), jnp.where(take, chosen, t.draw.energy))
+    far, near = _row(t.ends, 1 - t.direction)[3], _row(t.ends, t.direction)[3]
+    first, rho = t.heads[0], t.rho + t.sub_rho
     left, right = t.rho + first, t.sub_rho + near
-    dots = [(rho, far), (rho, t.w), (left, far), (left, first), (right, near), (right, t.w)]
-    turned = jnp.any(jnp.stack([jnp.vdot(a, b) for a, b in dots]) <= 0)
+    sums = jnp.stack([rho, rho, left, left, right, right])
+    dots = jnp.sum(sums * jnp.stack([far, t.w, far, first, near, t.w]), axis=-1)
+    end = jnp.stack([t.z.position, t.z.momentum, t.z.force, t.w])
+    put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t.direction, 0)
     return _replace(
         t,
         draw=draw,
-        left=pick(t.left, t.z),
-        right=pick(t.z, t.right),
-        left_w=pick(t.left_w, t.w),
-        right_w=pick(t.w, t.right_w),
+        ends=put(t.ends, end),
+        end_energies=put(t.end_energies, t.z.energy),
         rho=rho,
-        weight=jnp.logaddexp(t.weight, t.sub_weight),
+        weight=jnp.logaddexp(t.weight, sub_weight),
         depth=t.depth + 1,
-        turned=t.turned | turned,
+        count=t.count.at[2].max(jnp.any(dots <= 0).astype(t.count.dtype)),
     )

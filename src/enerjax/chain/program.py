@@ -13,10 +13,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Int
 
 from .. import _tree as tree
-from .._array import Array, Energy, Float, Key, Scalar
+from .._array import Array, Energy, Float, Scalar
 from .metric import AbstractMetric
 from .nuts import Point, Tree, alive, begin, growing, leaf, merge, sprout
 
@@ -33,10 +34,10 @@ class Tuning(eqx.Module):
     count: Scalar
 
     @classmethod
-    def at(cls, step_size) -> "Tuning":
+    def at(cls, step_size: float, dtype) -> "Tuning":
         """A fresh start at a step size, biased towards larger ones."""
-        log = jnp.log(jnp.asarray(step_size))
-        return cls(log, log, jnp.zeros_like(log), log + jnp.log(jnp.asarray(10.0, log.dtype)), jnp.ones_like(log))
+        log = np.log(step_size)
+        return cls(*(jnp.asarray(x, dtype) for x in (log, log, 0.0, log + np.log(10.0), 1.0)))
 
     def update(self, acceptance, target) -> "Tuning":
         """One observation of the acceptance. γ = 0.05, t₀ = 10, κ = 0.75."""
@@ -69,15 +70,13 @@ class Plan(eqx.Module):
 class Block(eqx.Module):
     """What a call gives back; rows beyond `plan.draws` are not meant to be read."""
 
-    draws: Float[Array, "block d"]
-    forces: Float[Array, "block d"]
-    ends: Float[Array, "block d"]  # where the last leaf of the trajectory was: the place of a divergence
+    rows: Float[Array, "block 3 d"]  # the draw, its force, and where the trajectory's last leaf was: where it diverged
     stats: Float[Array, "block stats"]
 
 
-def noise_of(key: Key, index, d: int, dtype):
-    """Momentum noise and seed of draw number `index`: a function of the chain's key and the number alone."""
-    key = jr.fold_in(key, index)
+def noise_of(key, index, d: int, dtype):
+    """Momentum noise and seed of draw number `index`: a function of the chain's key data and the number alone."""
+    key = jr.fold_in(jr.wrap_key_data(key), index)
     return jr.normal(key, (d,), dtype), jr.bits(jr.fold_in(key, 1), (2,), jnp.uint32)
 
 
@@ -85,14 +84,12 @@ def _finish(t: Tree, chain: Chain, plan: Plan, step_size) -> tuple[Chain, Array]
     """The draw of a finished tree, the tuned step size, the row of statistics."""
     fresh = plan.fresh > 0
     at = lambda new, old: jnp.where(fresh, new, old)
-    point = Point(
-        at(t.z.position, t.draw.position), at(t.z.force, t.draw.force), at(t.z.energy, t.draw.energy)
-    )
-    steps = t.steps.astype(step_size.dtype)
-    acceptance, symmetric = t.acceptance / steps, t.symmetric / steps
+    point = Point(at(jnp.stack([t.z.position, t.z.force]), t.draw.rows), at(t.z.energy, t.draw.energy))
+    steps = t.count[1].astype(step_size.dtype)
+    acceptance, symmetric = t.tally[3] / steps, t.tally[4] / steps
     observed = jnp.where(plan.symmetric > 0, symmetric, acceptance)
     tuning = tree.where(plan.adapt > 0, chain.tuning.update(observed, plan.target), chain.tuning)
-    numbers = (t.start, point.energy, acceptance, symmetric, step_size, steps, t.depth, t.why)
+    numbers = (t.start, point.energy, acceptance, symmetric, step_size, steps, t.depth, t.count[3])
     row = jnp.stack([jnp.asarray(x, step_size.dtype) for x in numbers])
     return Chain(point, tuning, chain.index + 1), row
 
@@ -104,21 +101,18 @@ def _step_size(chain: Chain, plan: Plan):
 
 def _write(out: Block, k, t: Tree, point: Point, row) -> Block:
     put = lambda buffer, x: jax.lax.dynamic_update_index_in_dim(buffer, x, k, 0)
-    return Block(
-        put(out.draws, point.position), put(out.forces, point.force), put(out.ends, t.z.position), put(out.stats, row)
-    )
+    return Block(put(out.rows, jnp.stack([*point.rows, t.z.position])), put(out.stats, row))
 
 
 def _empty(rows: int, d: int, dtype) -> Block:
-    zeros = lambda n: jnp.zeros((rows, n), dtype)
-    return Block(zeros(d), zeros(d), zeros(d), zeros(len(STATS)))
+    return Block(jnp.zeros((rows, 3, d), dtype), jnp.zeros((rows, len(STATS)), dtype))
 
 
 def alone(
-    energy: Energy, chain: Chain, metric: AbstractMetric, plan: Plan, key: Key, *, integrator, rows, depth, max_error, chunk
+    energy: Energy, chain: Chain, metric: AbstractMetric, plan: Plan, key, *, integrator, rows, depth, max_error, chunk
 ) -> tuple[Chain, Block]:
     """`plan.draws` draws of one chain."""
-    d, dtype = chain.point.position.shape[0], chain.point.position.dtype
+    d, dtype = chain.point.rows.shape[1], chain.point.rows.dtype
 
     def draw(carry):
         j, n, chain, out, noise, seeds = carry
@@ -144,11 +138,11 @@ def alone(
 
 
 def together(
-    energy: Energy, chains: Chain, metrics: AbstractMetric, plans: Plan, keys: Key, *, integrator, rows, depth, max_error, chunk
+    energy: Energy, chains: Chain, metrics: AbstractMetric, plans: Plan, keys, *, integrator, rows, depth, max_error, chunk
 ) -> tuple[Chain, Block]:
     """`plan.draws` draws of each of many chains, vectorised; leading axis: chain."""
     del chunk
-    d, dtype = chains.point.position.shape[1], chains.point.position.dtype
+    d, dtype = chains.point.rows.shape[2], chains.point.rows.dtype
 
     def prepare(chain, metric, plan, key):
         noise, seeds = jax.vmap(lambda i: noise_of(key, chain.index + i, d, dtype))(jnp.arange(rows + 1))
@@ -169,11 +163,12 @@ def together(
         chain = tree.where(ended & running, after, chain)
         n = n + (ended & running)
         new = begin(chain.point, noise[n], seeds[n], metric, depth)
-        keep = (t.starts, t.offsets, t.halves)  # checkpoints are written before they are read: nothing to reset
-        small = lambda t: eqx.tree_at(lambda t: (t.starts, t.offsets, t.halves), t, (None, None, None))
+        checkpoints = lambda t: (t.heads, t.sums, t.scalars)  # written before they are read: nothing to reset
+        keep = checkpoints(t)
+        small = lambda t: eqx.tree_at(checkpoints, t, (None,) * 3)
         following = tree.where(ended, small(sprout(new)), small(sprout(merged)))
         t = tree.where(grown, following, small(t))
-        return n, chain, eqx.tree_at(lambda t: (t.starts, t.offsets, t.halves), t, keep, is_leaf=lambda x: x is None), out
+        return n, chain, eqx.tree_at(checkpoints, t, keep, is_leaf=lambda x: x is None), out
 
     def body(carry):
         n, chain, t, out, noise, seeds = carry

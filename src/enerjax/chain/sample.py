@@ -78,10 +78,10 @@ def sample(
     if min(chains, draws, thin) < 1 or warmup < 0:
         raise ValueError("sample: chains, draws and thin must be at least 1, and warmup at least 0.")
     key = jr.wrap_key_data(key) if jnp.issubdtype(key.dtype, jnp.integer) else key
-    keys = [driver.chain_key(key, c) for c in range(chains)]
+    starts, keys = driver.chain_keys(key, chains)
     free = getattr(energy, "unconstrain", lambda x: x)
     propose = initial if callable(initial) else (lambda _: initial)
-    shape = flat.layout(free(propose(keys[0][0])))
+    shape = flat.layout(free(propose(starts[0])))
     flat.check_energy(energy, shape)
     rows = block or int(np.clip(1_000_000 // shape.size, 8, 100))
     compiled = Program(energy, shape, Options(integrator, max_depth, rows=rows))
@@ -97,7 +97,7 @@ def sample(
     told = _Told(chains)
 
     def position(c: int, attempt: int) -> np.ndarray:
-        k = keys[c][0] if attempt == 0 else jr.fold_in(keys[c][0], attempt)
+        k = starts[c] if attempt == 0 else jr.fold_in(starts[c], attempt)
         x = shape.ravel(free(propose(k)))
         if attempt and not callable(initial):  # the same point again would fail again
             x = x + np.asarray(0.1 * (1 + np.abs(x)) * jr.uniform(k, x.shape, x.dtype, -1, 1))
@@ -112,7 +112,7 @@ def sample(
     began = time.perf_counter(), time.process_time()
     try:
         with report:
-            metrics = serve(compiled, [k[1] for k in keys], lives, report.refresh)
+            metrics = serve(compiled, keys, lives, report.refresh)
     except KeyboardInterrupt:
         done = min(store.count)
         if directory is not None or done < 4:
@@ -148,9 +148,10 @@ def _life(
     """Start, warm-up and sampling of chain c."""
     state = store.load(c)
     if state is None:
-        first = yield from start.find(lambda attempt: position(c, attempt), shape, c, reasons)
+        guess = adaptation.first(np.ones(shape.size, shape.dtype))
+        first = yield from start.find(lambda attempt: position(c, attempt), shape, guess, c, reasons)
         if climb:
-            first = yield from start.climb(first, climb)
+            first = yield from start.climb(first, guess, climb)
         chain, metric = yield from _warm(c, first, adaptation, schedule, told, report, target, max_depth, rows)
         store.save(c, _pack(chain, metric))
     else:
@@ -183,13 +184,13 @@ def _warm(c, first, adaptation, schedule, told, report, target, max_depth, rows)
 
     def attempt(step):
         nonlocal chain
-        tuned = Chain(chain.point, Tuning.at(jnp.asarray(step, chain.point.energy.dtype)), chain.index)
+        tuned = Chain(chain.point, Tuning.at(step, chain.point.rows.dtype), chain.index)
         result = yield Request(tuned, metric, 1, 1, adapt=True)
         told.warmup_gradients[c] += 1
         return float(result.acceptance[0])
 
     step = yield from find_step_size(attempt)
-    chain = Chain(chain.point, Tuning.at(jnp.asarray(step, chain.point.energy.dtype)), chain.index)
+    chain = Chain(chain.point, Tuning.at(step, chain.point.rows.dtype), chain.index)
 
     def run(metric, n, last):
         nonlocal chain
@@ -233,7 +234,7 @@ def _pack(chain: Chain, metric) -> dict[str, np.ndarray]:
 
 def _unpack(state: dict[str, np.ndarray], template) -> tuple[Chain, object]:
     zero = jnp.zeros(())
-    chain = Chain(Point(zero, zero, zero), Tuning.at(1.0), zero)
+    chain = Chain(Point(zero, zero), Tuning.at(1.0, zero.dtype), zero)
     fill = lambda like, name: jax.tree.unflatten(
         jax.tree.structure(like), [jnp.asarray(state[f"{name}{i}"]) for i in range(len(jax.tree.leaves(like)))]
     )

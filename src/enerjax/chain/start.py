@@ -14,7 +14,7 @@ from .._array import Key, PyTree
 from . import failure
 from .driver import Draws, Request, evaluate, fresh_chain
 from .flat import Layout
-from .metric import DiagonalMetric
+from .metric import AbstractMetric
 
 
 def uniform(like: PyTree, radius: float = 2.0) -> Callable[[Key], PyTree]:
@@ -33,13 +33,14 @@ def uniform(like: PyTree, radius: float = 2.0) -> Callable[[Key], PyTree]:
 
 
 def find(
-    propose: Callable[[int], np.ndarray], flat: Layout, chain: int, names: dict[int, str], tries: int = 100
+    propose: Callable[[int], np.ndarray], flat: Layout, metric: AbstractMetric, chain: int, names: dict[int, str], tries: int = 100
 ) -> Generator[Request, Draws, Draws]:
     """Try start points until energy and force are finite.
 
     Args:
         propose: attempt number -> flat position.
         flat: names the coordinates.
+        metric: any of the kind that sampling will use.
         chain: number of the chain, for the message.
         names: the user's reasons for failures.
         tries: attempts.
@@ -47,7 +48,6 @@ def find(
     Raises:
         ValueError: if none is; says why and along which coordinates.
     """
-    metric = DiagonalMetric(jnp.ones(flat.size, flat.dtype))
     seen: dict[str, int] = {}
     broken = np.zeros(flat.size, int)
     for attempt in range(tries):
@@ -58,7 +58,7 @@ def find(
             seen["the start point itself is not finite"] = seen.get("the start point itself is not finite", 0) + 1
             continue
         result = yield from evaluate(fresh_chain(position), position, metric)
-        why = int(failure.decode(result.potential[0]))
+        why = failure.decode_number(float(result.potential[0]))
         wrong = ~np.isfinite(result.forces[0])
         if not why and not wrong.any():
             return result
@@ -74,13 +74,12 @@ def find(
     )
 
 
-def climb(result: Draws, steps: int, memory: int = 8) -> Generator[Request, Draws, Draws]:
+def climb(result: Draws, metric: AbstractMetric, steps: int, memory: int = 8) -> Generator[Request, Draws, Draws]:
     """L-BFGS towards the mode from a first evaluation, at most `steps` evaluations; returns the best one.
 
     D. C. Liu and J. Nocedal, Math. Program. 45, 503 (1989), with backtracking to sufficient decrease.
     """
     x, g, e = result.draws[0], -result.forces[0], float(result.potential[0])
-    metric = DiagonalMetric(jnp.ones(len(x), x.dtype))
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     spent = 0
     while spent < steps:

@@ -12,6 +12,7 @@ halves agree within their error, and the new metric differs from the old one by 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 
 from .adaptation import AbstractAdaptation
@@ -90,6 +91,7 @@ def settled(energies: np.ndarray, enough: int) -> bool:
 
 def change(old: AbstractMetric, new: AbstractMetric, d: int) -> float:
     """Root mean square of log λ, λ the eigenvalues of Σ_old⁻¹ Σ_new, by their action on the axes of the old metric."""
+    old, new = jax.tree.map(np.asarray, (old, new))  # on the host: nothing to compile
     probes = np.random.default_rng(0).standard_normal((16, d))
     ratios = []
     for v in probes.astype(np.float64):
