@@ -112,7 +112,14 @@ def _bucket(count: int, margin: float) -> int:
 
 
 def neighbour_list(
-    structure: Structure, cutoff: float, *, skin: float = 0.0, like: Neighbours | None = None, margin: float = 1.1
+    structure: Structure,
+    cutoff: float,
+    *,
+    skin: float = 0.0,
+    like: Neighbours | None = None,
+    margin: float = 1.1,
+    width: int = 0,
+    capacity: int = 0,
 ) -> Neighbours:
     """Rows of neighbours on the host, any cell.
 
@@ -122,6 +129,8 @@ def neighbour_list(
         skin: extra Å listed, so that the rows stay right until an atom has moved skin/2.
         like: rows whose shapes to keep if the new ones fit into them, so that nothing is compiled again.
         margin: growth allowance of K, which is then rounded up to a multiple of four.
+        width: the least K.
+        capacity: the least number of atoms that a bin of `refresh` can hold.
 
     Raises:
         ValueError: inside jit, or where positions are not finite.
@@ -144,8 +153,8 @@ def neighbour_list(
     atoms = len(positions)
     count = np.bincount(i, minlength=atoms)
     widest = int(count.max(initial=0))
-    grid = _grid(structure, box, float(cutoff + skin), margin)
-    width = _bucket(widest, margin)
+    grid = _grid(structure, box, float(cutoff + skin), margin, capacity)
+    width = max(width, _bucket(widest, margin))
     if like is not None and like.grid is not None and like.index.shape[0] == atoms:
         width = like.width if widest <= like.width else max(width, like.width)
         grid = like.grid if _fits(like.grid, grid) else grid
@@ -173,6 +182,14 @@ def neighbour_list(
     )
 
 
+def grow(structure: Structure, neighbours: Neighbours, factor: float = 1.3) -> Neighbours:
+    """Rows for the same cutoff and skin with more room, after an overflow: K and the bins grow by `factor` at least."""
+    if neighbours.grid is None:
+        return neighbours
+    width, capacity = _bucket(neighbours.width, factor), _bucket(neighbours.grid.capacity, factor)
+    return neighbour_list(structure, neighbours.cutoff, skin=neighbours.skin, width=width, capacity=capacity)
+
+
 def neighbours_of(
     structure: Structure, cutoff: float, *, skin: float = 0.0, like: Neighbours | None = None
 ) -> Neighbours:
@@ -182,7 +199,7 @@ def neighbours_of(
     return neighbour_list(structure, cutoff, skin=skin, like=like)
 
 
-def _grid(structure: Structure, box: np.ndarray, reach: float, margin: float) -> Grid:
+def _grid(structure: Structure, box: np.ndarray, reach: float, margin: float, least: int) -> Grid:
     """Bins a little wider than the reach, so that the cell may shrink by five per cent."""
     inverse = np.linalg.inv(box)
     widths = 1.0 / np.linalg.norm(inverse, axis=0)  # distances between opposite faces
@@ -197,7 +214,7 @@ def _grid(structure: Structure, box: np.ndarray, reach: float, margin: float) ->
     place = scaled - np.where(structure.pbc, np.floor(scaled), scaled.min(axis=0))
     column = np.clip((place / lengths * bins).astype(int), 0, bins - 1)
     full = int(np.bincount(np.ravel_multi_index(tuple(column.T), tuple(bins))).max())
-    capacity = len(scaled) if bins.prod() == 1 else min(len(scaled), _bucket(full, margin) + 4)
+    capacity = len(scaled) if bins.prod() == 1 else min(len(scaled), max(least, _bucket(full, margin) + 4))
     tuple3 = lambda x: (x[0].item(), x[1].item(), x[2].item())
     return Grid(tuple3(bins), tuple3(reaches), capacity, tuple3(np.round(lengths, 3)), structure.pbc)
 

@@ -47,15 +47,24 @@ class Structure(eqx.Module):
         return self.positions.shape[-2]
 
     @property
+    def lattice(self) -> Float[Array, "3 3"]:
+        """The cell of a structure that must have one.
+
+        Raises:
+            ValueError: for a structure that is not periodic in all three directions.
+        """
+        if self.cell is None or not all(self.pbc):
+            raise ValueError("stress and pressure need a structure that is periodic in three directions.")
+        return self.cell
+
+    @property
     def volume(self) -> Float[Array, ""]:
         """|det h| [Å³].
 
         Raises:
             ValueError: for a structure that is not periodic in all three directions.
         """
-        if self.cell is None or not all(self.pbc):
-            raise ValueError("volume: stress and pressure need a structure that is periodic in three directions.")
-        return jnp.abs(jnp.linalg.det(self.cell))
+        return jnp.abs(jnp.linalg.det(self.lattice))
 
     def at(self, positions: Float[Array, "atoms 3"], cell: Float[Array, "3 3"] | None = None) -> "Structure":
         """The same atoms elsewhere, in the same cell unless another one is given."""
