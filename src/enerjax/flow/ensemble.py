@@ -11,6 +11,8 @@ G. J. Martyna, M. L. Klein and M. Tuckerman, J. Chem. Phys. 97, 2635 (1992); Mol
 M. Bernetti and G. Bussi, J. Chem. Phys. 153, 114107 (2020); V. Del Tatto et al., Appl. Sci. 12, 1139 (2022): the cell.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,7 @@ class VelocityRescaling(eqx.Module):
     kT: float | Array
     time: float | Array
 
-    def __call__(self, z: Phase, dt, key: Key, mass=1.0, *, degrees: int) -> Phase:
+    def __call__(self, z: Phase, dt, key: Key, mass: Any = 1.0, *, degrees: int) -> Phase:
         """One exact step of length dt for `degrees` degrees of freedom N_f."""
         first, rest = jr.split(key)
         K = as_mass(mass).kinetic(z.momentum)
@@ -91,7 +93,7 @@ class NoseHoover(eqx.Module):
         weights, Q = self._masses(degrees, chain.position.dtype)
         return 0.5 * jnp.sum(Q * chain.velocity**2) + self.kT * jnp.sum(weights * chain.position)
 
-    def __call__(self, z: Phase, chain: Chain, dt, mass=1.0, *, degrees: int) -> tuple[Phase, Chain]:
+    def __call__(self, z: Phase, chain: Chain, dt, mass: Any = 1.0, *, degrees: int) -> tuple[Phase, Chain]:
         """A sub-step of length dt; compose two of dt/2 around a Verlet step."""
         K = as_mass(mass).kinetic(z.momentum)
         weights, Q = self._masses(degrees, chain.position.dtype)
