@@ -1,0 +1,252 @@
+"""Learn a law from its paths.
+
+    loss(θ, z₀) = Σₖ ‖(y(tₖ; θ, z₀) − yₖ)/σ‖² + …      along windows that grow, from starts that are free
+
+All points of a long path at once is hard: the loss is rugged, training sticks to the mean or diverges. Three remedies,
+which compose: `collocate` gives the field a first guess from smoothed derivatives; `learn` fits short windows first and
+lengthens them; `shooting` cuts the path at free nodes and asks for continuity (fully or partly observed).
+"""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from .. import fit
+from .._array import Key, PyTree, Scalar
+from ..path import Observations, solve
+from ..path.assimilate import ModelError, refuse_nan
+
+
+class Learned(eqx.Module):
+    """A field and the starts it was fitted with.
+
+    Attributes:
+        field: the law.
+        starts: initial states, [paths, …]; trained when free.
+    """
+
+    field: Callable
+    starts: PyTree
+
+
+def smoothed(
+    ts: Float[Array, " times"], ys: Float[Array, "times d"], width: int = 7, degree: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """States and rates of a noisy series by local polynomials over the `width` nearest points, irregular times or not.
+
+    A. Savitzky and M. J. E. Golay, Anal. Chem. 36, 1627 (1964), fitted anew at each point. NaN readings are left out.
+    """
+    ts, ys = np.asarray(ts, float), np.asarray(ys, float)
+    if width <= degree:
+        raise ValueError(f"smoothed: width={width} points cannot carry a polynomial of degree {degree}.")
+    states, rates = np.empty_like(ys), np.empty_like(ys)
+    for j in range(ys.shape[1]):
+        there = np.flatnonzero(np.isfinite(ys[:, j]))
+        for k, t in enumerate(ts):
+            near = there[np.argsort(np.abs(ts[there] - t))[:width]]
+            scale = np.max(np.abs(ts[near] - t)) + 1e-300
+            powers = ((ts[near] - t) / scale)[:, None] ** np.arange(degree + 1)
+            c = np.linalg.lstsq(powers, ys[near, j], rcond=None)[0]
+            states[k, j], rates[k, j] = c[0], c[1] / scale
+    return states, rates
+
+
+def collocate(
+    field, ts, ys, *, key: Key, width: int = 7, epochs: int = 500, optimizer=None, args: PyTree = None, **options
+):
+    """The field fitted to smoothed derivatives: no solver in the loop, a start for `learn`, not the end.
+
+    Args:
+        field: the module to train.
+        ts: times, [times] or [paths, times].
+        ys: readings, [paths, times, d].
+        key: random key.
+        width: of the smoothing window.
+        epochs: full-batch steps.
+        optimizer: optax transformation; Adam by default.
+        args: passed to the field.
+        options: of `fit.train`.
+    """
+    ys = np.asarray(ys)
+    times = np.broadcast_to(np.asarray(ts), ys.shape[:2])
+    pairs = [smoothed(t, y, width) for t, y in zip(times, ys, strict=True)]
+    t, y, rate = times.ravel(), *(np.concatenate(v) for v in zip(*pairs, strict=True))
+    scale = np.std(rate, axis=0) + 1e-12
+    batch = tuple(jnp.asarray(v, ys.dtype) for v in (t, y, rate, np.broadcast_to(scale, rate.shape)))
+
+    def loss(field, batch, key):
+        t, y, rate, scale = batch
+        return jnp.mean(((jax.vmap(lambda t, y: field(t, y, args))(t, y) - rate) / scale) ** 2)
+
+    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    return fit.train(
+        loss, field, lambda e, k: [batch], optimizer, key=key, epochs=epochs, rate=fit.cosine, **options
+    ).model
+
+
+def path_loss(
+    ts: Float[Array, " times"],
+    *,
+    noise: float | Array = 1.0,
+    observe: Callable = lambda y: y,
+    anchor: float = 0.0,
+    args: Callable | None = None,
+    **solver,
+):
+    """loss(learned, (rows, data), key): the mean of ‖(h(y(tₖ)) − yₖ)/σ‖² over the readings that are not NaN.
+
+    Args:
+        ts: times of the window, [times].
+        noise: σ.
+        observe: state ↦ reading.
+        anchor: weight of ‖start − first reading‖² for starts that are observed but noisy.
+        args: row ↦ args of the field (its own input signal), or None.
+        solver: options of `path.solve`.
+    """
+
+    def loss(learned: Learned, batch, key) -> Scalar:
+        rows, data = batch
+        starts = jax.tree.map(lambda v: v[rows], learned.starts)
+
+        def one(row, start, y):
+            ys = solve(learned.field, start, ts, None if args is None else args(row), **solver)
+            r = Observations(lambda s: s, y, noise, observe).residual(ys)
+            return jnp.sum(r**2), jnp.sum(jnp.isfinite(y)), jnp.sum(r[0] ** 2)
+
+        square, count, first = jax.vmap(one)(rows, starts, data)
+        return (jnp.sum(square) + anchor * jnp.sum(first)) / jnp.sum(count)
+
+    return loss
+
+
+def learn(
+    field,
+    ts: Float[Array, " times"],
+    ys: Float[Array, "paths times d"],
+    *,
+    key: Key,
+    horizons: Sequence[int] | None = None,
+    epochs: int | Sequence[int] = 300,
+    optimizer: Callable[[float], optax.GradientTransformation] = optax.adam,
+    rates: float | Sequence[float] = 3e-3,
+    batch: int | None = None,
+    starts: PyTree = None,
+    free: bool = True,
+    missing: bool = False,
+    noise: float | Array = 1.0,
+    observe: Callable = lambda y: y,
+    args: Callable | None = None,
+    validate: Callable | None = None,
+    progress: Callable[[str], None] | None = None,
+    directory: str | None = None,
+    solver: dict | None = None,
+) -> Learned:
+    """Match paths over windows that grow: `horizons` points first, the whole last.
+
+    Args:
+        field: the module to train.
+        ts: common times, [times]; per-path times go through `path_loss` and `fit.train` directly.
+        ys: readings, [paths, times, d].
+        key: random key.
+        horizons: numbers of points; by default an eighth, a quarter, a half and all of them.
+        epochs: of each stage.
+        optimizer: learning rate ↦ optax transformation.
+        rates: learning rate of each stage, falling as a cosine within it.
+        batch: paths per step; all by default.
+        starts: initial states [paths, …]; the first readings by default.
+        free: train the starts too: a noisy first reading is not the state.
+        missing: NaN readings are allowed and left out.
+        noise: standard deviation of the readings: the loss is then a likelihood, 1 when it fits to the noise.
+        observe: state ↦ reading.
+        args: row ↦ args of the field.
+        validate: `validate(learned)` with a "loss", for instance by extrapolation; picks the best model of each stage.
+        progress: receives lines.
+        directory: checkpoints and metrics of each stage, resumable.
+        solver: options of `path.solve`.
+
+    Raises:
+        ValueError: NaN readings without `missing`, or a horizon that is not within the data.
+    """
+    refuse_nan(ys, missing)
+    ys, ts = jnp.asarray(ys), jnp.asarray(ts)
+    paths, times = ys.shape[:2]
+    horizons = (
+        sorted({max(2, times // 8), max(2, times // 4), max(2, times // 2), times}) if horizons is None else horizons
+    )
+    if max(horizons) > times or min(horizons) < 2:
+        raise ValueError(f"learn: horizons {list(horizons)} do not lie within 2 … {times} points.")
+    each = lambda v: [v] * len(horizons) if np.ndim(v) == 0 else list(v)
+    learned = Learned(field, ys[:, 0] if starts is None else starts)
+    trainable = Learned(jax.tree.map(eqx.is_inexact_array, field), jax.tree.map(lambda _: free, learned.starts))
+    size = paths if batch is None else batch
+    for stage, (points, count, rate) in enumerate(zip(horizons, each(epochs), each(rates), strict=True)):
+        loss = path_loss(ts[:points], noise=noise, observe=observe, args=args, **(solver or {}))
+
+        def batches(epoch, key, points=points):
+            order = jax.random.permutation(key, paths) if size < paths else jnp.arange(paths)
+            return [(rows, ys[rows, :points]) for rows in order[: paths // size * size].reshape(-1, size)]
+
+        learned = fit.train(
+            loss,
+            learned,
+            batches,
+            optimizer(rate),
+            key=jax.random.fold_in(key, stage),
+            epochs=count,
+            rate=fit.cosine,
+            trainable=trainable,
+            validate=validate,
+            validate_every=max(1, count // 10),
+            progress=progress,
+            directory=None if directory is None else f"{directory}/stage-{stage}",
+        ).model
+    return learned
+
+
+def shooting(
+    ts: Float[Array, " times"], data: PyTree, noise, *, every: int, slack, observe: Callable = lambda y: y, **solver
+):
+    """Multiple shooting as one misfit of (field, nodes): data along short pieces, continuity between them.
+
+        E(θ, z) = ½ Σ ‖(h(y) − yₖ)/σ‖² + ½ Σᵢ ‖(zᵢ₊₁ − y(tᵢ₊₁; zᵢ))/slack‖²
+
+    Weak 4D-Var with the law itself unknown; nodes are free, so unobserved components are welcome.
+
+    Args:
+        ts: times, [times], times − 1 a multiple of `every`.
+        data: readings, [times, …]; NaN is left out.
+        noise: σ.
+        every: points per piece.
+        slack: how exactly pieces must join; lower it in stages.
+        observe: state ↦ reading.
+        solver: options of `path.solve`.
+
+    Returns:
+        residual((field, nodes)) for `energy.Misfit` or a loss; nodes has (times − 1)/every rows.
+    """
+    pieces, rest = divmod(len(ts) - 1, every)
+    if rest or pieces < 1:
+        raise ValueError(f"shooting: {len(ts) - 1} intervals are not a multiple of every={every}.")
+    windows = jnp.stack([ts[i * every : (i + 1) * every + 1] for i in range(pieces)])
+    parts = jax.tree.map(lambda v: jnp.stack([v[i * every : (i + 1) * every + 1] for i in range(pieces)]), data)
+    # a point at a joint is read once, by the piece that starts there
+    last = jnp.arange(every + 1) == every
+    mute = lambda v, i: v.at[i, -1].set(jnp.nan) if i < pieces - 1 else v
+    for i in range(pieces):
+        parts = jax.tree.map(lambda v, i=i: mute(v, i), parts)
+    del last
+
+    def residual(unknown):
+        field, nodes = unknown
+        run = jax.vmap(lambda z, t: solve(field, z, t, **solver))(nodes, windows)
+        seen = jax.vmap(lambda ys, y: Observations(lambda s: s, y, noise, observe).residual(ys))(run, parts)
+        ends = jax.tree.map(lambda v: v[:, -1], run)
+        joints = ModelError(lambda z, end: end, slack, jax.tree.map(lambda v: v[:-1], ends)).residual(nodes)
+        return seen, joints
+
+    return residual
