@@ -15,6 +15,8 @@ from .misfit import gauss_newton_product as gauss_newton_product
 from .misfit import has_residual as has_residual
 from .misfit import linearise as linearise
 from .misfit import residual as residual
+from .posterior import Posterior as Posterior
+from .posterior import posterior as posterior
 from .response import directional as directional
 from .response import energy_and_force as energy_and_force
 from .response import energy_forces_stress as energy_forces_stress
@@ -22,3 +24,13 @@ from .response import force as force
 from .response import hessian as hessian
 from .response import hessian_vector_product as hessian_vector_product
 from .response import rayleigh as rayleigh
+from .transform import Above as Above
+from .transform import AbstractTransform as AbstractTransform
+from .transform import Below as Below
+from .transform import CorrelationCholesky as CorrelationCholesky
+from .transform import Interval as Interval
+from .transform import Ordered as Ordered
+from .transform import Positive as Positive
+from .transform import PositiveOrdered as PositiveOrdered
+from .transform import Real as Real
+from .transform import Simplex as Simplex

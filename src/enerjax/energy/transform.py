@@ -1,0 +1,151 @@
+"""Constrained parameters on the real line: bijections with their log-Jacobians.
+
+Each maps free numbers u to a parameter x = x(u) and gives log |det ∂x/∂u|, the volume that a density must carry along.
+One parameter at a time, of any shape the bijection asks for; batches by `vmap`.
+
+Stan Reference Manual, Constraint Transforms; D. Lewandowski et al., J. Multivar. Anal. 100, 1989 (2009) for correlations.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .._array import Array, Scalar
+
+
+class AbstractTransform(eqx.Module):
+    """A bijection from free numbers to a constrained parameter."""
+
+    @abc.abstractmethod
+    def forward(self, u: Array) -> tuple[Array, Scalar]:
+        """x(u) and log |det ∂x/∂u|."""
+
+    @abc.abstractmethod
+    def inverse(self, x: Array) -> Array:
+        """u(x)."""
+
+
+class Real(AbstractTransform):
+    """x = u: no constraint."""
+
+    def forward(self, u):
+        return u, jnp.zeros((), u.dtype)
+
+    def inverse(self, x):
+        return x
+
+
+class Positive(AbstractTransform):
+    """x = e^u > 0."""
+
+    def forward(self, u):
+        return jnp.exp(u), jnp.sum(u)
+
+    def inverse(self, x):
+        return jnp.log(x)
+
+
+class Above(AbstractTransform):
+    """x = bound + e^u > bound."""
+
+    bound: float | Array
+
+    def forward(self, u):
+        return self.bound + jnp.exp(u), jnp.sum(u)
+
+    def inverse(self, x):
+        return jnp.log(x - self.bound)
+
+
+class Below(AbstractTransform):
+    """x = bound − e^u < bound."""
+
+    bound: float | Array
+
+    def forward(self, u):
+        return self.bound - jnp.exp(u), jnp.sum(u)
+
+    def inverse(self, x):
+        return jnp.log(self.bound - x)
+
+
+class Interval(AbstractTransform):
+    """x = low + (high − low) / (1 + e^(−u))."""
+
+    low: float | Array = 0.0
+    high: float | Array = 1.0
+
+    def forward(self, u):
+        width = self.high - self.low
+        steep = jax.nn.log_sigmoid(u) + jax.nn.log_sigmoid(-u) + jnp.log(width)
+        return self.low + width * jax.nn.sigmoid(u), jnp.sum(steep)
+
+    def inverse(self, x):
+        return jnp.log(x - self.low) - jnp.log(self.high - x)
+
+
+class Ordered(AbstractTransform):
+    """x₁ = u₁, xᵢ = xᵢ₋₁ + e^(uᵢ): a rising vector [k]."""
+
+    def forward(self, u):
+        return jnp.cumsum(jnp.concatenate([u[:1], jnp.exp(u[1:])])), jnp.sum(u[1:])
+
+    def inverse(self, x):
+        return jnp.concatenate([x[:1], jnp.log(jnp.diff(x))])
+
+
+class PositiveOrdered(AbstractTransform):
+    """xᵢ = xᵢ₋₁ + e^(uᵢ), x₀ = 0: a rising vector of positive numbers [k]."""
+
+    def forward(self, u):
+        return jnp.cumsum(jnp.exp(u)), jnp.sum(u)
+
+    def inverse(self, x):
+        return jnp.log(jnp.diff(x, prepend=0.0))
+
+
+class Simplex(AbstractTransform):
+    """[k] positive numbers of sum 1 from k − 1 free ones, by breaking a stick.
+
+    zᵢ = σ(uᵢ − log(k − i)), xᵢ = zᵢ (1 − Σ_{j<i} xⱼ): u = 0 is the centre.
+    """
+
+    def forward(self, u):
+        k = u.shape[0] + 1
+        v = u - jnp.log(jnp.arange(k - 1, 0, -1, dtype=u.dtype))
+        log_z, log_rest = jax.nn.log_sigmoid(v), jax.nn.log_sigmoid(-v)
+        left = jnp.concatenate([jnp.zeros(1, u.dtype), jnp.cumsum(log_rest)])  # log of the stick that is left
+        x = jnp.exp(left + jnp.concatenate([log_z, jnp.zeros(1, u.dtype)]))
+        return x, jnp.sum(log_z + log_rest + left[:-1])
+
+    def inverse(self, x):
+        k = x.shape[0]
+        rest = jnp.cumsum(x[::-1])[::-1][1:]  # what is left after piece i
+        return jnp.log(x[:-1]) - jnp.log(rest) + jnp.log(jnp.arange(k - 1, 0, -1, dtype=x.dtype))
+
+
+class CorrelationCholesky(AbstractTransform):
+    """The Cholesky factor L [k, k] of a correlation matrix, from k(k−1)/2 free numbers: rows of unit length.
+
+    With canonical partial correlations zᵢⱼ = tanh uᵢⱼ, Lᵢⱼ = zᵢⱼ √(1 − Σ_{m<j} Lᵢₘ²). The log-Jacobian is that of u ↦ the
+    strictly lower triangle of L.
+    """
+
+    size: int = eqx.field(static=True)
+
+    def forward(self, u):
+        k = self.size
+        rows, columns = jnp.tril_indices(k, -1)
+        z = jnp.zeros((k, k), u.dtype).at[rows, columns].set(jnp.tanh(u))
+        log_rest = 0.5 * jnp.log1p(-(z**2))  # log √(1 − z²); 0 on and above the diagonal
+        left = jnp.cumsum(log_rest, axis=1) - log_rest  # log √(1 − Σ_{m<j} L²)
+        lower = jnp.tril(jnp.exp(left) * (z + jnp.eye(k, dtype=u.dtype)))
+        log_tanh = 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))  # log(1 − tanh²u)
+        return lower, jnp.sum(log_tanh) + jnp.sum(jnp.where(jnp.tri(k, k, -1, dtype=bool), left, 0.0))
+
+    def inverse(self, x):
+        squares = jnp.cumsum(x**2, axis=1) - x**2
+        z = x / jnp.sqrt(jnp.maximum(1 - squares, jnp.finfo(x.dtype).tiny))
+        return jnp.arctanh(z[jnp.tril_indices(self.size, -1)])
