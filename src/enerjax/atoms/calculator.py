@@ -15,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from .dynamics import respond
 from .neighbours import Neighbours, neighbours_of, stale
+from .potential import reference_energy
 from .structure import Structure
 
 
@@ -61,9 +62,10 @@ class Calculator(_AseCalculator):
         with_stress = all(structure.pbc)
         if "stress" in properties and not with_stress:
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions.")
+        offset = reference_energy(self.potential, structure)
         rows = self._neighbours(structure)
         energy, forces, stress = self._evaluate(self.potential, structure, rows, with_stress)
-        total = float(energy) + float(np.sum(_reference(self.potential, structure)))
+        total = float(energy) + offset
         self.results = {"energy": total, "free_energy": total, "forces": np.asarray(forces, float)}
         if with_stress:
             self.results["stress"] = full_3x3_to_voigt_6_stress(np.asarray(stress, float))
@@ -81,7 +83,3 @@ class Calculator(_AseCalculator):
 
 
 _stale = eqx.filter_jit(stale)
-
-
-def _reference(potential, structure: Structure) -> np.ndarray:
-    return potential.reference(np.asarray(structure.species)) if hasattr(potential, "reference") else np.zeros(1)

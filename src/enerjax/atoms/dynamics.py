@@ -7,7 +7,7 @@ precision of its positions, whatever that of the potential: float64 under `jax.e
 """
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -100,8 +100,8 @@ class AbstractEnsemble(eqx.Module):
         barostat: the cell moves, so every step needs the stress.
     """
 
-    momentum_is_conserved: eqx.AbstractClassVar[bool]
-    barostat: eqx.AbstractClassVar[bool]
+    momentum_is_conserved: ClassVar[bool]
+    barostat: ClassVar[bool]
 
     @abc.abstractmethod
     def step(self, potential, state: State, dt, mass: Any) -> State:

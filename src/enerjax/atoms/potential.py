@@ -7,9 +7,9 @@ potentials of `pair.py`, a learned one, or their sum.
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_numbers
@@ -91,7 +91,7 @@ class SumPotential(AbstractPotential):
 class ScaledPotential(AbstractPotential):
     """E = s E₀."""
 
-    term: AbstractPotential
+    term: Any
     factor: float | Array
     cutoff: float = eqx.field(static=True)
 
@@ -124,8 +124,14 @@ def energy_forces_stress(
     )
 
 
-def hessian(potential, structure: Structure, neighbours: Neighbours) -> Float[Array, "3*atoms 3*atoms"]:
-    """∂²E/∂R∂R [eV/Å²] by automatic differentiation, rows in batches."""
-    from ..energy.response import hessian as _hessian
+def reference_energy(potential, structure: Structure) -> float:
+    """Σ energies of the isolated atoms [eV] on the host; what dynamics leave out because it is large and constant.
 
-    return jax.jit(lambda p, s, n: _hessian(lambda R: p(s.at(R), n), s.positions))(potential, structure, neighbours)
+    Raises:
+        ValueError: for an element that the potential does not know, before anything is compiled.
+    """
+    species = np.asarray(structure.species)
+    for term in getattr(potential, "terms", (potential,)):
+        if hasattr(term, "kinds"):
+            term.kinds(species)
+    return float(np.sum(potential.reference(species))) if hasattr(potential, "reference") else 0.0

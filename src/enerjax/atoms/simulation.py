@@ -24,6 +24,7 @@ from ..units import GPa, fs, kB
 from . import observables
 from .dynamics import AbstractEnsemble, Sample, State, block, start
 from .neighbours import Grid, Neighbours, grow, neighbour_list, neighbours_of
+from .potential import reference_energy
 from .structure import Structure
 
 COLUMNS = ("step", "time_fs", "energy_ev", "kinetic_ev", "conserved_ev", "temperature_k", "pressure_gpa", "volume_a3")
@@ -101,6 +102,7 @@ def simulate(
         FloatingPointError: if energies or momenta stop being finite; the last good block is kept.
     """
     _check(timestep, steps, interval)
+    offset = reference_energy(potential, structure)
     if neighbours is None:
         neighbours = neighbours_of(structure, potential.cutoff, skin=skin)
     state = start(potential, structure, ensemble, neighbours, key, kT=kB * temperature, momenta=momenta)
@@ -121,7 +123,6 @@ def simulate(
     zeros, kept, compiled, asked = jnp.zeros(samples_per_block, jnp.int32), [], None, time.monotonic()
     plan = _plan(begun, steps, interval, fresh=begun == 0)
     degrees = ensemble.degrees(structure.atoms)
-    offset = _reference(potential, structure)
     while plan:
         strides = np.zeros(samples_per_block, np.int32)
         strides[: len(plan[:samples_per_block])] = plan[:samples_per_block]
@@ -174,11 +175,6 @@ def simulate(
         compilations=traces,
         rebuilds=int(state.rebuilds),
     )
-
-
-def _reference(potential, structure: Structure) -> float:
-    """Σ energies of the isolated atoms [eV], which the steps leave out because they are large and constant."""
-    return float(np.sum(potential.reference(np.asarray(structure.species)))) if hasattr(potential, "reference") else 0.0
 
 
 def _whole(samples: Sample, offset: float) -> Sample:

@@ -22,6 +22,7 @@ from ..flow.descent import Fire
 from ..units import invcm
 from .dynamics import respond
 from .neighbours import Neighbours, neighbour_list, neighbours_of, stale
+from .potential import reference_energy
 from .structure import Structure
 
 QUANTUM = ase.units._hbar * 1e10 / math.sqrt(ase.units._e * ase.units._amu)  # ħω [eV] of ω² = 1 eV/(Å² amu)
@@ -29,7 +30,7 @@ TERAHERTZ = 1e-12 * 1e10 * math.sqrt(ase.units._e / ase.units._amu) / (2 * math.
 
 
 class Relaxed(NamedTuple):
-    """A relaxed structure, its energy without isolated atoms [eV], the largest force left [eV/Å], the steps it took."""
+    """A relaxed structure, its energy [eV], the largest force left [eV/Å], the steps it took."""
 
     structure: Structure
     energy: float
@@ -68,6 +69,7 @@ def relax(potential, structure: Structure, *, fmax: float = 1e-3, steps: int = 2
         FloatingPointError: if they stop being finite.
     """
     rows, done, largest, energy = None, 0, math.inf, math.nan
+    offset = reference_energy(potential, structure)
     while done < steps:
         rows = neighbours_of(structure, potential.cutoff, skin=skin, like=rows)
         positions, energy, force, count = _descend(potential, structure, rows, fmax, steps - done)
@@ -77,7 +79,7 @@ def relax(potential, structure: Structure, *, fmax: float = 1e-3, steps: int = 2
                 f"relaxation step {done}: forces are not finite; the start may be outside the data."
             )
         if largest <= fmax:
-            return Relaxed(structure, float(energy), largest, done)
+            return Relaxed(structure, float(energy) + offset, largest, done)
     raise ValueError(f"not relaxed: the largest force is {largest:.3g} eV/Å after {steps} steps, above fmax={fmax:g}.")
 
 
