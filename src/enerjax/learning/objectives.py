@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from .._array import Key, PyTree, Scalar
 
@@ -43,7 +43,7 @@ def reinforce(
     sample: Callable[[PyTree, Key], PyTree],
     cost: Callable[[PyTree], Scalar],
     params: PyTree,
-    keys: Key,
+    keys: Shaped[Array, "n ..."],
     *,
     baseline: bool = True,
 ) -> Scalar:

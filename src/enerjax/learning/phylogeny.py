@@ -11,7 +11,7 @@ import numpy as np
 Tree = int | tuple  # a leaf's number, or a tuple of sub-trees
 
 
-def leave_one_group_out(groups: Sequence) -> Iterator[tuple[object, np.ndarray, np.ndarray]]:
+def leave_one_group_out(groups: Sequence | np.ndarray) -> Iterator[tuple[object, np.ndarray, np.ndarray]]:
     """(held-out group, training indices, test indices) for every group, in sorted order.
 
     Raises:
@@ -25,7 +25,7 @@ def leave_one_group_out(groups: Sequence) -> Iterator[tuple[object, np.ndarray, 
         yield name, np.flatnonzero(labels != name), np.flatnonzero(labels == name)
 
 
-def group_distances(features: np.ndarray, groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def group_distances(features: np.ndarray, groups: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distances between the mean features of the groups, and the groups' names in order."""
     labels = np.asarray(groups)
     names = np.unique(labels)
