@@ -6,100 +6,133 @@ reverse mode, and the 8th iteration costs no more than one assembly and one QR.
 """
 
 import dataclasses
+from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from .._array import Key
 from ..fit.least_squares import reduce, solve_reduced
 from . import jets
 from ._clock import Clock
-from .field import LinearField, RandomFeatures, Stacked
+from .field import Affine, RandomFeatures, Stacked
 from .method import Collocation
 from .residual import mixed, strong
 from .survey import Survey, built_in
 
-BATCH = 128  # points whose rows are formed at once
+BATCH = 128  # points whose jets are formed at once
 
 
-def _point_rows(term, built, basis, x, w, n, c, load):
-    """r [q] and J [q, m, N] of one term at one point."""
+class Jets(eqx.Module):
+    """Jets of the basis and of the built-in boundary values at the points of all terms, computed once per basis."""
 
-    def jets_at(x):
-        factor = jets.jet(built.factor, x, term.order).T
-        lift = jets.jet(built.lift, x, term.order).T
-        base = jets.jet(basis, x, term.order)
-        product = lambda a: jets.product(a, base, x.shape[0], term.order)
-        B = jax.vmap(product)(factor)  # [m, S, N]
-        return B, load * lift + jnp.einsum("msN,mN->ms", B, c)
+    base: Float[Array, "n S N"]
+    factor: Float[Array, "n m S"]
+    lift: Float[Array, "n m S"]
 
-    B, z = jets_at(x)
-    if term.shift is None:
-        r, slope = term.at(z, x, w, n, load=load), jax.jacfwd(lambda z: term.at(z, x, w, n, load=load))(z)
-        return r, jnp.einsum("qms,msN->qmN", slope, B)
-    B2, z2 = jets_at(x + term.shift)
-    at = lambda z, z2: term.at(z, x, w, n, z2, load)
-    s1, s2 = jax.jacfwd(at, (0, 1))(z, z2)
-    return at(z, z2), jnp.einsum("qms,msN->qmN", s1, B) + jnp.einsum("qms,msN->qmN", s2, B2)
+    def __getitem__(self, index) -> "Jets":
+        return jax.tree.map(lambda a: a[index], self)
 
 
-def _rows(terms, built, basis, c, load):
+def _prepare(built, basis, x, order: int) -> Jets:
+    """Jets at points x [n, D], in batches."""
+
+    def one(x):
+        return Jets(*(jets.jet(f, x, order) for f in (basis, built.factor, built.lift)))
+
+    pieces = -(-len(x) // BATCH)
+    size = -(-len(x) // pieces)
+    # equal batches: `lax.map(batch_size=)` would compile the remainder a second time
+    batches = x[np.minimum(np.arange(pieces * size), len(x) - 1)].reshape(pieces, size, -1)
+    all_jets = jax.lax.map(jax.vmap(one), batches)
+    flat = jax.tree.map(lambda a: a.reshape(pieces * size, *a.shape[2:])[: len(x)], all_jets)
+    return Jets(flat.base, jnp.swapaxes(flat.factor, 1, 2), jnp.swapaxes(flat.lift, 1, 2))
+
+
+def _basis_rows(j: Jets, D: int, order: int):
+    """B [m, S, N]: the jets of factor_i φ_n, at one point."""
+    S = jets.length(D, order)
+    return jax.vmap(lambda a: jets.product(a[:S], j.base[:S], D, order))(j.factor)
+
+
+def _state(B, lift, c, load):
+    return load * lift[:, : B.shape[1]] + jnp.einsum("msN,mN->ms", B, c)
+
+
+def _term_jets(terms, found: Jets):
+    """The jets of each term, and of its shifted points."""
+    start = 0
+    for term in terms:
+        n = len(term.points)
+        mine, start = found[start : start + n], start + n
+        partner = None
+        if term.shift is not None:
+            partner, start = found[start : start + n], start + n
+        yield term, mine, partner
+
+
+def _rows(terms, found: Jets, c, load):
     """r [M] and J [M, m N] of all terms."""
     residuals, rows = [], []
-    for term in terms:
-        p = term.points
-        one = jax.vmap(lambda x, w, n, term=term: _point_rows(term, built, basis, x, w, n, c, load))
-        pieces = -(-len(p) // BATCH)
-        batches = _pad(p, pieces, -(-len(p) // pieces))
-        # equal batches: `lax.map(batch_size=)` would compile the remainder a second time
-        r, J = jax.lax.map(lambda q: one(q.x, q.w, q.normal), batches) if pieces > 1 else one(p.x, p.w, p.normal)
+    for term, mine, partner in _term_jets(terms, found):
+        p, D = term.points, term.points.x.shape[1]
+
+        def one(x, w, n, j, k, term=term, D=D):
+            B = _basis_rows(j, D, term.order)
+            z = _state(B, j.lift, c, load)
+            if k is None:
+                at = lambda z: term.at(z, x, w, n, load=load)
+                return at(z), jnp.einsum("qms,msN->qmN", jax.jacfwd(at)(z), B)
+            B2 = _basis_rows(k, D, term.order)
+            z2 = _state(B2, k.lift, c, load)
+            at = lambda z, z2: term.at(z, x, w, n, z2, load)
+            s1, s2 = jax.jacfwd(at, (0, 1))(z, z2)
+            return at(z, z2), jnp.einsum("qms,msN->qmN", s1, B) + jnp.einsum("qms,msN->qmN", s2, B2)
+
+        r, J = jax.vmap(one)(p.x, p.w, p.normal, mine, partner)
         residuals.append(r.ravel())
         rows.append(J.reshape(-1, c.size))
     return jnp.concatenate(residuals), jnp.concatenate(rows)
 
 
-def _triangle(terms, built, basis, c, load):
-    """‖r‖ and the triangle of [J, −r]."""
-    r, J = _rows(terms, built, basis, c, load)
-    return jnp.linalg.norm(r), reduce(J, -r)
+def _triangle(terms, found, c, load):
+    """‖r‖ and the triangle of [J, J c − r]: what the next coefficients, not the step, must satisfy."""
+    r, J = _rows(terms, found, c, load)
+    return jnp.linalg.norm(r), reduce(J, J @ c.ravel() - r)
 
 
-def _extend(terms, built, basis, c, load, R):
+def _extend(terms, found, c, load, R):
     """The same below an earlier triangle: rows in batches."""
-    r, J = _rows(terms, built, basis, c, load)
-    return jnp.linalg.norm(r), reduce(J, -r, R)
+    r, J = _rows(terms, found, c, load)
+    return jnp.linalg.norm(r), reduce(J, J @ c.ravel() - r, R)
 
 
-def _residual_norm(terms, built, basis, c, load):
-    field = LinearField(basis, built, c)
-    scaled = lambda x: (1 - load) * -built.lift(x) + field(x)
+def _norm(terms, found, c, load):
+    """‖r‖ at coefficients c."""
     total = jnp.zeros(())
-    for term in terms:
-        p = term.points
+    for term, mine, partner in _term_jets(terms, found):
+        p, D = term.points, term.points.x.shape[1]
 
-        def one(x, w, n, term=term):
-            z = jets.jet(scaled, x, term.order).T
-            z2 = None if term.shift is None else jets.jet(scaled, x + term.shift, term.order).T
+        def one(x, w, n, j, k, term=term, D=D):
+            z = _state(_basis_rows(j, D, term.order), j.lift, c, load)
+            z2 = None if k is None else _state(_basis_rows(k, D, term.order), k.lift, c, load)
             return term.at(z, x, w, n, z2, load)
 
-        total += jnp.sum(jax.vmap(one)(p.x, p.w, p.normal) ** 2)
+        total += jnp.sum(jax.vmap(one)(p.x, p.w, p.normal, mine, partner) ** 2)
     return jnp.sqrt(total)
 
 
-def _pad(points, pieces: int, size: int):
-    """Points in `pieces` equal batches [pieces, size, …], the last filled up with points of weight zero."""
-    index = np.minimum(np.arange(pieces * size), len(points) - 1)
-    weight = jnp.where(jnp.arange(pieces * size) < len(points), points.w[index], 0.0)
-    padded = dataclasses.replace(points[index], w=weight)
-    return jax.tree.map(lambda a: a.reshape(pieces, size, *a.shape[1:]), padded)
-
-
 def _split(term, rows: int):
-    """A term as terms of at most `rows` points, all of one shape."""
-    pieces = -(-len(term.points) // rows)
-    batches = _pad(term.points, pieces, -(-len(term.points) // pieces))
-    return [dataclasses.replace(term, points=batches[k]) for k in range(pieces)]
+    """A term as terms of one shape with at most `rows` points, the last filled up with points of weight zero."""
+    p = term.points
+    pieces = -(-len(p) // rows)
+    size = -(-len(p) // pieces)
+    index = np.minimum(np.arange(pieces * size), len(p) - 1)
+    padded = dataclasses.replace(p[index], w=jnp.where(jnp.arange(pieces * size) < len(p), p.w[index], 0.0))
+    return [dataclasses.replace(term, points=padded[k * size : (k + 1) * size]) for k in range(pieces)]
 
 
 class System:
@@ -116,36 +149,55 @@ class System:
             raise ValueError(f"Collocation: form must be 'strong' or 'mixed', not {method.form!r}")
         self.terms = form(survey, soft)
         self.memory = method.memory
+        self._prepare: dict = {}
 
-    def triangle(self, basis, c, load):
-        """‖r‖ and the triangle of [J, −r] at coefficients c."""
-        unknowns = c.size
-        D = c.shape[0] * (basis.size)
-        rows = sum(len(t.points) for t in self.terms) * self.components
-        if rows * unknowns * 8 * 2 <= self.memory:
-            return self.clock.call(_triangle, self.terms, self.built, basis, c, load)
-        budget = max(64, int(self.memory / (16 * D * self.components)))
-        total, R = 0.0, jnp.zeros((unknowns + 1, unknowns + 1))
-        for term in self.terms:
-            for piece in _split(term, budget):
-                norm, R = self.clock.call(_extend, (piece,), self.built, basis, c, load, R)
-                total += float(norm) ** 2
-        return jnp.sqrt(total), R
+    def _jets(self, terms, basis) -> Jets:
+        points = [x for t in terms for x in ([t.points.x] if t.shift is None else [t.points.x, t.points.x + t.shift])]
+        order = max(t.order for t in terms)
+        prepare = self._prepare.setdefault(order, partial(_prepare, order=order))
+        return self.clock.call(prepare, self.built, basis, jnp.concatenate(points))
 
-    def norm(self, basis, c, load) -> float:
+    def prepare(self, basis) -> Jets | None:
+        """Jets of a basis at all points, or None where they and the rows would not fit into memory."""
+        points = sum(len(t.points) * (1 + (t.shift is not None)) for t in self.terms)
+        D = self.survey.problem.domain.dimension
+        size = points * basis.size * (jets.length(D, 2) + 2 * self.components**2) * 8
+        return self._jets(self.terms, basis) if size <= self.memory else None
+
+    def triangle(self, basis, found: Jets | None, c, load):
+        """‖r‖ and the triangle of [J, J c − r] at coefficients c; in batches where `found` is None."""
+        if found is not None:
+            return self.clock.call(_triangle, self.terms, found, c, load)
+        D = self.survey.problem.domain.dimension
+        budget = max(32, int(self.memory / (8 * basis.size * (jets.length(D, 2) + 4 * self.components**2))))
+        total, R = 0.0, jnp.zeros((c.size + 1, c.size + 1))
+        for piece in (q for term in self.terms for q in _split(term, budget)):
+            norm, R = self.clock.call(_extend, (piece,), self._jets((piece,), basis), c, load, R)
+            total += float(norm) ** 2
+        return jnp.asarray(total**0.5), R
+
+    def norm(self, basis, found: Jets | None, c, load) -> float:
         """‖r‖ at coefficients c; NaN where the deformation is inverted."""
-        return float(self.clock.call(_residual_norm, self.terms, self.built, basis, c, load))
+        if found is not None:
+            return float(self.clock.call(_norm, self.terms, found, c, load))
+        pieces = [q for term in self.terms for q in _split(term, 4096)]
+        squares = [float(self.clock.call(_norm, (q,), self._jets((q,), basis), c, load)) ** 2 for q in pieces]
+        return sum(squares) ** 0.5
 
-    def solve(self, R):
-        """The step and the norm of the linearised residual after it."""
-        return self.clock.call(solve_reduced, R, jnp.asarray(1e-14))
+    def solve(self, R, ridge: float = 1e-14):
+        """The next coefficients and the norm of the linearised residual there.
+
+        The ridge acts on the coefficients themselves: a step far from the solution asks the dependent directions of the basis
+        for large coefficients, which would stay for ever and cost digits in every later evaluation.
+        """
+        return self.clock.call(solve_reduced, R, jnp.asarray(ridge))
 
 
-def basis_of(survey: Survey, key: Key, size: int, width) -> Stacked | RandomFeatures:
-    """Random features over the problem's coordinates, with its enrichment."""
+def basis_of(survey: Survey, key: Key, size: int, width) -> Stacked:
+    """Random features over the problem's coordinates, the affine functions (so that constant strain is exact), and its enrichment."""
     problem = survey.problem
     random = RandomFeatures.create(key, size, survey.inputs, jnp.asarray(float(width)), problem.xi)
-    return Stacked((random, *problem.basis)) if problem.basis else random
+    return Stacked((random, Affine(problem.domain.lower, problem.domain.upper), *problem.basis))
 
 
 def choose_width(system: System, key: Key, method: Collocation, say) -> float:
@@ -163,7 +215,7 @@ def choose_width(system: System, key: Key, method: Collocation, say) -> float:
         if k not in found:
             basis = basis_of(system.survey, key, size, widths[k])
             c = jnp.zeros((system.components, basis.size))
-            start, R = system.triangle(basis, c, jnp.asarray(1.0))
+            start, R = system.triangle(basis, system.prepare(basis), c, jnp.asarray(1.0))
             found[k] = float(system.solve(R)[1]) / max(float(start), 1e-300)
             say(f"width {widths[k]:g}: relative residual {found[k]:.2e}")
         return found[k]

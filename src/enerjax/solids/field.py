@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._array import Key
@@ -97,6 +98,23 @@ class Enrichment(AbstractBasis):
     def size(self) -> int:
         """N."""
         return self.count
+
+
+class Affine(AbstractBasis):
+    """1 and the coordinates scaled to [−1, 1]: constant strain."""
+
+    lower: np.ndarray = eqx.field(converter=np.asarray)
+    upper: np.ndarray = eqx.field(converter=np.asarray)
+
+    def __call__(self, x: Point) -> Float[Array, " N"]:
+        """(1, ξ)."""
+        lower, upper = jnp.asarray(self.lower, x.dtype), jnp.asarray(self.upper, x.dtype)
+        return jnp.concatenate([jnp.ones((1,), x.dtype), (2 * x - lower - upper) / (upper - lower)])
+
+    @property
+    def size(self) -> int:
+        """1 + D."""
+        return 1 + len(self.lower)
 
 
 class Stacked(AbstractBasis):

@@ -16,7 +16,7 @@ from ..energy import AbstractEnergy, AbstractMisfit
 from . import jets
 from . import kinematics as kin
 from .condition import Initial, Periodic
-from .domain import Points
+from .domain import Points, join
 from .material import stress
 from .problem import Problem
 from .survey import Survey
@@ -90,8 +90,8 @@ def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
     if problem.mixed:
         law = lambda load, x, n, u, du, ddu=None: jax.grad(problem.material, 1)(du[:, :d][:d], u[d])[None]
         terms.append(Term(terms[0].points, law, 1, "volume"))
-    for name in problem.conditions:
-        terms += _boundary_terms(survey, name, soft.get(name, {}), _strong_stress(problem))
+    for names in _alike(survey, soft):
+        terms += _boundary_terms(survey, names, soft.get(names[0], {}), _strong_stress(problem))
     return tuple(t for t in terms if _rows(t, problem, d + problem.mixed) > 0)
 
 
@@ -115,18 +115,21 @@ def _strong_stress(problem: Problem) -> Callable:
 
 
 def _equilibrium(problem: Problem) -> Callable:
-    """Div P + b − ρ ü: one forward derivative of P along each direction, in x, ∇u (and p) at once."""
+    """Div P + b − ρ ü = A_ijkl ∂²u_k/∂x_l∂x_j + ∂P_ij/∂p ∂p/∂x_j + ∂P_ij/∂x_j|_∇u + b − ρ ü.
+
+    A by one forward Jacobian: the smallest graph, so the fastest to compile of the orders of differentiation tried.
+    """
     d = problem.dimension
     P = _strong_stress(problem)
 
     def residual(load, x, n, u, du, ddu):
         del n
-        total = load * problem.force(x)
-        for j in range(d):
-            e = jnp.zeros_like(x).at[j].set(1.0)
-            # the material may depend on x; a homogeneous one has no such derivative and costs none
-            dP = jax.jvp(P, (x, u, du), (e, du[:, j], ddu[:, :, j]))[1]
-            total = total + dP[:, j]
+        A = jax.jacfwd(P, 2)(x, u, du)[:, :, :d, :d]
+        total = load * problem.force(x) + jnp.einsum("ijkl,klj->i", A, ddu[:d, :d, :d])
+        if problem.mixed:
+            total += jnp.einsum("ij,j->i", jax.jacfwd(P, 1)(x, u, du)[:, :, d], du[d, :d])
+        if problem.heterogeneous:
+            total += jnp.einsum("ijj->i", jax.jacfwd(P)(x, u, du)[:, :, :d])
         if problem.density is not None:
             total = total - problem.density * ddu[:d, d, d]
         return total
@@ -134,10 +137,27 @@ def _equilibrium(problem: Problem) -> Callable:
     return residual
 
 
-def _boundary_terms(survey: Survey, name, soft, P) -> list[Term]:
+def _alike(survey: Survey, soft: dict) -> list[list[str]]:
+    """Parts with the same condition, to be compiled as one term."""
+    groups: list[list[str]] = []
+    problem = survey.problem
+    for name, condition in problem.conditions.items():
+        for group in groups:
+            first = problem.conditions[group[0]]
+            same = first is condition or bool(eqx.tree_equal(first, condition))
+            alone = name in soft or group[0] in soft or isinstance(condition, Periodic | Initial)
+            if same and not alone and bool(survey.prescribed(group[0])) == bool(survey.prescribed(name)):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def _boundary_terms(survey: Survey, names, soft, P) -> list[Term]:
     problem, S, L = survey.problem, survey.modulus, survey.problem.domain.size
-    d, condition = problem.dimension, problem.conditions[name]
-    points = _mean(survey.edges[name])
+    d, condition = problem.dimension, problem.conditions[names[0]]
+    points, name = join([_mean(survey.edges[n]) for n in names]), ", ".join(names)
     terms = []
     if isinstance(condition, Initial):
         return _initial(problem, condition, points, name, L)
@@ -153,7 +173,7 @@ def _boundary_terms(survey: Survey, name, soft, P) -> list[Term]:
     if soft:
         fix = lambda load, x, n, u, du=None, ddu=None: jnp.stack([u[i] - load * value(x) for i, value in soft.items()])
         terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
-    elif not survey.prescribed(name):
+    elif not survey.prescribed(names[0]):
         fix = lambda load, x, n, u, du=None, ddu=None: condition.constraint(x, n[:d], u[:d])
         terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
     return terms
@@ -198,9 +218,9 @@ def mixed(survey: Survey, soft: dict) -> tuple[Term, ...]:
         Term(points, divergence, 1, "equilibrium", scale=L / S),
         Term(points, law, 1, "constitutive law", scale=1 / S),
     ]
-    for name in problem.conditions:
+    for names in _alike(survey, soft):
         P = lambda x, u, du: u[index] * S
-        terms += _boundary_terms(survey, name, soft.get(name, {}), P)
+        terms += _boundary_terms(survey, names, soft.get(names[0], {}), P)
     return tuple(t for t in terms if _rows(t, problem, d * (d + 3) // 2) > 0)
 
 

@@ -85,13 +85,14 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
     linear = not problem.finite
     width = choose_width(system, key, method, say)
     basis = basis_of(look, key, method.features, width)
+    found = system.prepare(basis)
     c = jnp.zeros((system.components, basis.size))
     history, load, step = [], 0.0, 1.0 / method.load_steps
     while load < 1.0:
         target = min(1.0, load + step)
         good = c
         c, done, trail = _gauss_newton(
-            system, basis, c, target, method, 1 if linear else method.iterations, deadline, say
+            system, basis, found, c, target, method, 1 if linear else method.iterations, deadline, say
         )
         history += [{"load": target, "seconds": clock.seconds, **entry} for entry in trail]
         if done:
@@ -111,33 +112,34 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
     return Solution(problem, LinearField(basis, system.built, c), history, clock.seconds, clock.compile, info)
 
 
-def _gauss_newton(system: System, basis, c, load, method, iterations, deadline, say):
+def _gauss_newton(system: System, basis, found, c, load, method, iterations, deadline, say):
     """Iterate at one load. Returns coefficients, whether they are good, and the history."""
     load, trail = jnp.asarray(load), []
     start = None
     for iteration in range(iterations):
-        norm, R = system.triangle(basis, c, load)
+        norm, R = system.triangle(basis, found, c, load)
         norm = float(norm)
         start = norm if start is None else start
         if not np.isfinite(norm):
             return c, False, trail
-        step, predicted = system.solve(R)
-        step, predicted = step.reshape(c.shape), float(predicted)
+        ridge = 1e-14 if iterations == 1 else float(np.clip(1e-10 * norm / start, 1e-14, 1e-10))
+        target, predicted = system.solve(R, ridge)
+        step, predicted = target.reshape(c.shape) - c, float(predicted)
         if iterations == 1:
             return c + step, bool(np.all(np.isfinite(step))), [{"iteration": 0, "residual": predicted, "start": start}]
+        # the linear model promises next to nothing: this is the floor of the basis
+        floor = iteration > 0 and (predicted > 0.5 * norm or norm < method.tolerance * start)
         length, after = 1.0, np.nan
-        for _ in range(8):
-            after = system.norm(basis, c + length * step, load)
+        while not floor and length > 1e-3:
+            after = system.norm(basis, found, c + length * step, load)
             if np.isfinite(after) and after < norm * (1 - 1e-4 * length):
                 break
             length /= 2
         else:
-            # no decrease: either converged to rounding, or stuck
-            converged = iteration > 0 and (norm < 1e-3 * start or predicted > 0.5 * norm)
-            return c, converged, trail
+            return c, floor or (iteration > 0 and norm < 1e-6 * start), trail
         c = c + length * step
-        trail.append({"iteration": iteration, "residual": after, "step": length})
+        trail.append({"iteration": iteration, "residual": after, "step": length, "seconds": system.clock.seconds})
         say(f"load {float(load):g} iteration {iteration}: residual {after:.3e} (step {length:g})")
-        if after > 0.9 * norm or after < method.tolerance * start or time.process_time() > deadline:
-            return c, after < 0.1 * start or predicted > 0.1 * norm, trail
-    return c, bool(trail and trail[-1]["residual"] < 0.1 * start), trail
+        if time.process_time() > deadline:
+            return c, True, trail
+    return c, bool(trail and trail[-1]["residual"] < 1e-3 * start), trail

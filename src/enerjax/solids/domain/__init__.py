@@ -12,3 +12,6 @@ from .planar import Interval as Interval
 from .planar import PerforatedQuarter as PerforatedQuarter
 from .planar import Polygon as Polygon
 from .planar import Rectangle as Rectangle
+from .spatial import Box as Box
+from .spatial import Cylinder as Cylinder
+from .spatial import SphericalShell as SphericalShell

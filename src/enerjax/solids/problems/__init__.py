@@ -1,15 +1,21 @@
-"""Named problems with exact or stated reference solutions: each a function of a few lines, and a pattern for your own."""
+"""Named problems with exact or stated reference solutions: each a few lines, and a pattern for your own."""
 
+from .bars import wave as wave
+from .finite_strain import neo_hookean as neo_hookean
+from .finite_strain import stretch as stretch
+from .finite_strain import torsion as torsion
+from .patch import patch_shear as patch_shear
+from .patch import patch_tension as patch_tension
 from .plane import cantilever as cantilever
 from .plane import kirsch as kirsch
 from .plane import manufactured as manufactured
 from .plane import thick_cylinder as thick_cylinder
+from .space import boussinesq as boussinesq
+from .space import manufactured_3d as manufactured_3d
+from .space import thick_sphere as thick_sphere
 
 
 def named():
     """{name: function} of every problem, in the order they are listed."""
-    return {
-        name: make
-        for name, make in globals().items()
-        if callable(make) and getattr(make, "__module__", "").startswith(__name__ + ".")
-    }
+    ours = lambda f: callable(f) and getattr(f, "__module__", "").startswith(__name__ + ".")
+    return {name: make for name, make in globals().items() if ours(make)}
