@@ -14,3 +14,4 @@ from .loop import cosine as cosine
 from .loop import flat_then_cosine as flat_then_cosine
 from .loop import train as train
 from .parallel import data_parallel as data_parallel
+from .soap import soap as soap

@@ -82,6 +82,7 @@ def train(
     epochs: int | None = None,
     max_seconds: float | None = None,
     rate: Callable[[float], float] | None = None,
+    attach: Callable[[float], PyTree] | None = None,
     gradient: Callable | None = None,
     ema: float | None = None,
     trainable: Callable | PyTree = eqx.is_inexact_array,
@@ -108,6 +109,8 @@ def train(
         max_seconds: stop after so many seconds of training (compilation and validation not counted). Give this or
             `epochs`, or both.
         rate: factor on the optimiser's updates at the fraction s ∈ [0, 1] of the budget, for instance `cosine`.
+        attach: what the loss sees beside the batch at the fraction s of the budget, such as weights that change: the
+            loss then gets `(batch, attach(s))`.
         gradient: replaces differentiation of `loss`: `gradient(model, batch, key) -> ((value, metrics), gradients)`.
         ema: decay per step of an exponential moving average of the parameters, which is then what is validated and
             returned. It starts as a running mean, so early epochs are not held back by the initial values.
@@ -154,7 +157,8 @@ def train(
                 batch = todo[i] if place is None else place(todo[i])
                 factor = 1.0 if rate is None else rate(spent())
                 start = time.monotonic()
-                state, *outcome = step(state, batch, epoch_key, i, factor)
+                seen_by_loss = batch if attach is None else (batch, attach(spent()))
+                state, *outcome = step(state, seen_by_loss, epoch_key, i, factor)
                 clock.batch, clock.steps = i + 1, clock.steps + 1
                 seen.append((i, *outcome))
                 if (shape := _shape(batch)) not in known:

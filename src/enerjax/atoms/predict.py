@@ -1,0 +1,128 @@
+"""Energy, forces and stress of a structure or of a whole data set, and the errors against labels."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from .batch import predict as _predict
+from .batch import prepare
+from .dataset import Dataset
+from .equivariant import Equivariant
+from .neighbours import neighbours_of
+from .potential import AbstractPotential, energy_forces, energy_forces_stress
+from .structure import Structure
+
+_energy_forces = eqx.filter_jit(energy_forces)
+_energy_forces_stress = eqx.filter_jit(energy_forces_stress)
+_batch = eqx.filter_jit(_predict)
+
+
+class Prediction(NamedTuple):
+    """What a potential says of one structure: energy [eV], forces [atoms, 3] (eV/Å), stress [3, 3] (eV/Å³) or None."""
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None
+
+
+def predict(model: AbstractPotential, structure) -> Prediction:
+    """Total energy, forces and, in a periodic crystal, stress.
+
+    Args:
+        model: any potential.
+        structure: a `Structure` or `ase.Atoms`.
+
+    Returns:
+        `energy, forces, stress`: eV (float64, isolated-atom energies included), eV/Å, eV/Å³ (positive in tension; None
+        unless the structure is periodic in three directions).
+
+    Raises:
+        ValueError: for an element that the model does not know.
+    """
+    if not isinstance(structure, Structure):
+        structure = Structure.from_ase(structure)
+    reference = float(_checked_reference(model, structure).sum())
+    neighbours = neighbours_of(structure, model.cutoff)
+    if all(structure.pbc):
+        energy, forces, stress = _energy_forces_stress(_Interaction(model), structure, neighbours)
+        return Prediction(float(energy) + reference, np.asarray(forces), np.asarray(stress))
+    energy, forces = _energy_forces(_Interaction(model), structure, neighbours)
+    return Prediction(float(energy) + reference, np.asarray(forces), None)
+
+
+class _Interaction(eqx.Module):
+    """The part of the energy that float32 resolves; the reference is added on the host in float64."""
+
+    model: AbstractPotential
+
+    def __call__(self, structure, neighbours):
+        return self.model.interaction(structure, neighbours)
+
+
+def _checked_reference(model, structure: Structure) -> np.ndarray:
+    species = np.asarray(structure.species)
+    for term in getattr(model, "terms", (model,)):
+        if isinstance(term, Equivariant):
+            term.kinds(species)  # refuses unknown elements before anything is compiled
+    return model.reference(species)
+
+
+def predict_all(
+    model: AbstractPotential, data: Dataset, *, batch: int = 16, progress: Callable[[str], None] | None = None
+) -> list[Prediction]:
+    """Predictions for every frame, in batches of equal shape: one compilation per bucket.
+
+    Raises:
+        ValueError: for an element that the model does not know, naming file and frame.
+    """
+    if not isinstance(model, Equivariant):
+        return [predict(model, frame.structure()) for frame in data]
+    refuse_unknown(model, data)
+    buckets, bucket, row = prepare(data, model.cutoff, model.reference, np.dtype(model.shift.dtype))
+    out: list[Prediction | None] = [None] * len(data)
+    done = 0
+    for b, frames in enumerate(buckets):
+        members = np.flatnonzero(bucket == b)
+        stressed = frames.cell is not None and all(data[members[0]].pbc)
+        for start in range(0, len(members), batch):
+            chosen = members[start : start + batch]
+            filled = np.resize(chosen, batch) if len(members) > batch else chosen  # one shape per bucket
+            energy, forces, stress = _batch(model, frames.at(row[filled]), stressed)
+            energy, forces = np.asarray(energy, float), np.asarray(forces)
+            stress = None if stress is None else np.asarray(stress)
+            for k, i in enumerate(chosen):
+                n = len(data[i].numbers)
+                total = energy[k] + float(model.reference(data[i].numbers).sum())
+                out[i] = Prediction(total, forces[k, :n], None if stress is None else stress[k])
+            done += len(chosen)
+            if progress and done < len(data):
+                progress(f"{done} of {len(data)} configurations")
+    return [p for p in out if p is not None]
+
+
+def refuse_unknown(model: Equivariant, data: Dataset) -> None:
+    """Raise ValueError for the first frame with an element that the model was not trained on."""
+    for frame in data:
+        unknown = sorted(set(frame.numbers.tolist()) - set(model.config.species))
+        if unknown:
+            raise ValueError(
+                f"{frame.source}: element Z={unknown[0]} is unknown to the model, which knows {model.config.species}."
+            )
+
+
+def errors(predictions: list[Prediction], data: Dataset) -> dict[str, float | int]:
+    """Mean absolute and root mean square errors: energy per atom [meV], force components [meV/Å], stress [meV/Å³]."""
+    pairs = list(zip(predictions, data, strict=True))
+    energy = np.array([(p.energy - f.energy) / len(f.numbers) for p, f in pairs])
+    force = np.concatenate([(p.forces - f.forces).ravel() for p, f in pairs if f.forces is not None])
+    stress = [(p.stress - f.stress).ravel() for p, f in pairs if p.stress is not None and f.stress is not None]
+    out: dict[str, float | int] = {"configurations": len(pairs)}
+    quantities = {"energy": (energy, "mev_per_atom"), "force": (force, "mev_per_angstrom")}
+    if stress:
+        quantities["stress"] = (np.concatenate(stress), "mev_per_angstrom3")
+    for name, (error, unit) in quantities.items():
+        out[f"{name}_mae_{unit}"] = float(np.abs(error).mean() * 1e3)
+        out[f"{name}_rmse_{unit}"] = float(np.sqrt((error**2).mean()) * 1e3)
+    return out
