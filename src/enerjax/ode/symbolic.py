@@ -2,8 +2,8 @@
 
     Ẏ ≈ Θ(Y) Ξ, Ξ sparse: least squares, drop what is small, repeat.
 
-S. L. Brunton, J. L. Proctor and J. N. Kutz, PNAS 113, 3932 (2016). The field can be a learned one, evaluated where it was
-trained, so derivatives come from it and not from differences of noisy data.
+S. L. Brunton, J. L. Proctor and J. N. Kutz, PNAS 113, 3932 (2016). The field can be a learned one, evaluated where it
+was trained, so derivatives come from it and not from differences of noisy data.
 """
 
 import itertools

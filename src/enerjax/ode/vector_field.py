@@ -63,14 +63,21 @@ class SecondOrder(eqx.Module):
 
 
 class ScalarNetwork(AbstractEnergy):
-    """E(x) = net(flattened x), a learned energy; smooth activations, because the motion is its gradient."""
+    """E(x) = ½ k |x|² + net(x), x flattened: a learned energy; smooth activations, because the motion is its gradient.
+
+    Attributes:
+        net: vector ↦ scalar.
+        stiffness: k, trained when it is an array. A saturating network is flat far from its data; a parabola keeps the
+            motion bounded there.
+    """
 
     net: Callable
+    stiffness: float | Array = 0.0
 
     def __call__(self, x: PyTree) -> Scalar:
         """E(x)."""
         flat = jnp.concatenate([jnp.ravel(v) for v in jax.tree.leaves(x)])
-        return jnp.reshape(self.net(flat), ())
+        return jnp.reshape(self.net(flat), ()) + 0.5 * self.stiffness * (flat @ flat)
 
 
 class Separable(AbstractEnergy):

@@ -1,0 +1,222 @@
+"""The tasks of the Hamiltonian-network paper (S. Greydanus et al., NeurIPS 2019), judged in its own metrics.
+
+    python benchmarks/odes/hamiltonian.py spring pendulum two_body three_body real --lipson PATH/real_pend_h_1.txt
+
+Data as its repository makes them (25 training paths of noisy points; no derivatives used here, the paper trains on exact
+ones). Metric: mean squared difference of "energy" between true and learned path over t ∈ [0, 20] from fresh starts. For
+the pendulum that "energy" is q² + p², which is not the pendulum's: the true energy is reported beside it.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from scipy.integrate import solve_ivp
+
+jax.config.update("jax_enable_x64", True)
+
+from enerjax import fit, ode, path  # noqa: E402
+from enerjax.energy import AbstractEnergy  # noqa: E402
+
+PUBLISHED = {  # README of the paper's repository: baseline network, Hamiltonian network
+    "spring": (1.7077e-1, 3.8416e-4),
+    "pendulum": (4.1519e-2, 2.4852e-2),
+    "real": (3.8564e-1, 1.4477e-2),
+    "two_body": (6.3276e-2, 3.8751e-5),
+    "three_body": (1.09e2, 4.19e-2),
+}
+SPRING = (lambda t, y: np.array([2 * y[1], -2 * y[0]]), lambda y: y[..., 0] ** 2 + y[..., 1] ** 2)
+PENDULUM = (lambda t, y: np.array([2 * y[1], -3 * np.sin(y[0])]), lambda y: 3 * (1 - np.cos(y[..., 0])) + y[..., 1] ** 2)
+
+
+def noisy_paths(rate, radius, points, noise, count=25):
+    """experiment-spring/data.py, experiment-pend/data.py with seed 0: the first half of 50 paths."""
+    np.random.seed(0)
+    ts, ys = np.linspace(0, 3, points), []
+    for _ in range(50):
+        y0 = np.random.rand(2) * 2 - 1
+        r = radius()
+        y0 = y0 / np.sqrt((y0**2).sum()) * r
+        y = solve_ivp(rate, [0, 3], y0, t_eval=ts, rtol=1e-10).y
+        y[0] += np.random.randn(points) * noise
+        y[1] += np.random.randn(points) * noise
+        ys.append(y.T)
+    return ts, np.array(ys)[:count]
+
+
+def separable(key):
+    scalar = lambda k: ode.ScalarNetwork(ode.mlp(1, 1, 24, 2, k, final=0.3), jnp.array(1.0))
+    return ode.Hamiltonian(ode.Separable(scalar(key), scalar(jr.fold_in(key, 1))))
+
+
+def split(ys):
+    return ys[..., :1], ys[..., 1:]
+
+
+join = lambda y: jnp.concatenate(y)
+
+
+def one_degree(name, say):
+    rate, energy = SPRING if name == "spring" else PENDULUM
+    if name == "spring":
+        ts, ys = noisy_paths(rate, lambda: np.random.rand() * 0.9 + 0.1, 30, 0.05)
+        own = energy
+    else:
+        ts, ys = noisy_paths(rate, lambda: np.random.rand() + 1.3, 45, 0.1)
+        own = lambda y: y[..., 0] ** 2 + y[..., 1] ** 2
+    n = len(ts)
+    learned = ode.learn(
+        separable(jr.key(0)), ts, ys, key=jr.key(1), horizons=(5, n // 4, n // 2, n), epochs=(200, 300, 300, 500),
+        rates=(1e-2, 5e-3, 5e-3, 5e-3), starts=split(jnp.asarray(ys[:, 0])), observe=join,
+        noise=0.05 if name == "spring" else 0.1, solver=dict(substeps=1, solver=diffrax.Bosh3()), progress=say,
+    )  # fmt: skip
+    rng = np.random.RandomState(1)
+    starts = rng.rand(150, 2) * 1.6 - 0.8
+    starts = starts + 0.2 * np.sign(starts)
+    times = np.linspace(0, 20, 100)
+    true = np.stack([solve_ivp(rate, [0, 20], y, t_eval=times, rtol=1e-10).y.T for y in starts])
+    run = jax.jit(jax.vmap(lambda y: path.solve(learned.field, split(y), times, rtol=1e-7, max_steps=2048)))
+    ours = np.concatenate(run(jnp.asarray(starts)), axis=-1)
+    score = lambda H: float(np.mean((H(true) - H(ours)) ** 2))
+    return {"own metric": score(own), "true energy": score(energy), "path": float(np.mean((true - ours) ** 2))}
+
+
+class Pairs(AbstractEnergy):
+    """Σ |pᵢ|²/2 + Σ_{i<j} V(ln rᵢⱼ): invariant by construction; V is a network."""
+
+    net: ode.ScalarNetwork
+
+    def __call__(self, x):
+        q, p = x
+        i, j = np.triu_indices(len(q), 1)
+        r = jnp.sqrt(jnp.sum((q[i] - q[j]) ** 2, axis=-1))
+        V = jax.vmap(lambda r: self.net(jnp.log(r)[None]) / r)(r)
+        return 0.5 * jnp.sum(p**2) + jnp.sum(V)
+
+
+def gravity(q, p):
+    i, j = np.triu_indices(q.shape[-2], 1)
+    r = np.sqrt(np.sum((q[..., i, :] - q[..., j, :]) ** 2, axis=-1))
+    return 0.5 * np.sum(p**2, axis=(-1, -2)) - np.sum(1 / r, axis=-1)
+
+
+def circular(rng, bodies):
+    """Near-circular starts of the paper's two- and three-body tasks, unit masses, G = 1."""
+    turn = lambda a: np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    low, high, shake = (0.5, 1.5, 0.05) if bodies == 2 else (0.9, 1.2, 0.2)
+    p1 = 2 * rng.random(2) - 1
+    r = rng.random() * (high - low) + low
+    p1 *= r / np.linalg.norm(p1)
+    q = np.stack([turn(2 * np.pi * k / bodies) @ p1 for k in range(bodies)])
+    if bodies == 2:
+        v1 = p1[::-1] / (2 * r**1.5)
+        v1 = np.array([-1, 1]) * v1
+        v = np.stack([v1 * (1 + shake * rng.standard_normal()), -v1 * (1 + shake * rng.standard_normal())])
+        return q, v
+    v1 = turn(np.pi / 2) @ p1 / r**1.5 * np.sqrt(np.sin(np.pi / 3) / (2 * np.cos(np.pi / 6) ** 2))
+    v = np.stack([turn(2 * np.pi * k / 3) @ v1 * (1 + shake * (2 * rng.random(2) - 1)) for k in range(3)])
+    return q, v
+
+
+def bodies(count, say):
+    """Trained on paths only, 50 orbits; judged on fresh ones over the same time."""
+    span, points = (20.0, 50) if count == 2 else (5.0, 20)
+    rng, times = np.random.default_rng(0), np.linspace(0, span, points)
+
+    def rate(t, y):
+        q, p = y.reshape(2, count, 2)
+        d = q[None] - q[:, None]
+        r3 = (np.sum(d**2, -1) + np.eye(count)) ** 1.5
+        return np.concatenate([p.ravel(), np.sum(d / r3[..., None], axis=1).ravel()])
+
+    def orbits(n):
+        starts = [np.concatenate([v.ravel() for v in circular(rng, count)]) for _ in range(n)]
+        return np.stack([solve_ivp(rate, [0, span], y, t_eval=times, rtol=1e-10, atol=1e-10).y.T for y in starts])
+
+    train, test = orbits(50), orbits(30)
+    cut = lambda y: (y[..., : 2 * count].reshape(*y.shape[:-1], count, 2), y[..., 2 * count :].reshape(*y.shape[:-1], count, 2))
+    # windows of a few points, all of them as separate short paths
+    w = 3
+    pieces = np.stack([o[k : k + w] for o in train for k in range(0, points - w + 1, w - 1)])
+    field = ode.Hamiltonian(Pairs(ode.ScalarNetwork(ode.mlp(1, 1, 24, 2, jr.key(0)))))
+    flat = lambda y: jnp.concatenate([jnp.ravel(v) for v in y])
+    learned = ode.learn(
+        field, times[:w], pieces, key=jr.key(1), horizons=(w,), epochs=(60,), rates=(5e-3,), batch=64, free=False,
+        starts=cut(jnp.asarray(pieces[:, 0])), observe=flat, solver=dict(rtol=1e-7, atol=1e-9), progress=say,
+    )  # fmt: skip
+    run = jax.jit(jax.vmap(lambda y: path.solve(learned.field, cut(y), times, rtol=1e-9, atol=1e-9, max_steps=4096)))
+    q, p = run(jnp.asarray(test[:, 0]))
+    ours, true = gravity(np.asarray(q), np.asarray(p)), gravity(*cut(test))
+    gap = np.mean((ours - true) ** 2, axis=1)
+    return {"own metric": float(np.mean(gap)), "median orbit": float(np.median(gap))}
+
+
+def real(file, say):
+    """Schmidt & Lipson's measured pendulum; H = 2.4(1 − cos q) + p² as in the paper; rolled over the last fifth."""
+    data = np.loadtxt(file, skiprows=1, comments="%")
+    data = data[data[:, 0] == data[0, 0]]
+    t, y = data[:, 1], data[:, 2:4]
+    cut = int(0.8 * len(t))
+    H = lambda y: 2.4 * (1 - np.cos(y[..., 0])) + y[..., 1] ** 2
+    net = ode.ScalarNetwork(ode.mlp(1, 1, 16, 2, jr.key(0)))
+
+    # short pieces of the first four fifths, each with its own times and free start
+    w = 12
+    rows = np.arange(0, cut - w, 4)
+    ts, ys = np.stack([t[r : r + w] for r in rows]), np.stack([y[r : r + w] for r in rows])
+    kinetic = lambda p: 0.5 * jnp.sum(p**2)
+    field = ode.Hamiltonian(ode.Separable(net, kinetic), jnp.array(0.05))
+    learned = ode.Learned(field, split(jnp.asarray(ys[:, 0])))
+    times = jnp.asarray(ts)
+
+    def loss(model, rows, key):
+        def one(start, ts, y):
+            states = path.solve(model.field, start, ts, substeps=1, solver=diffrax.Bosh3())
+            return jnp.mean((jax.vmap(join)(states) - y) ** 2)
+
+        return jnp.mean(jax.vmap(one)(jax.tree.map(lambda v: v[rows], model.starts), times[rows], jnp.asarray(ys)[rows]))
+
+    def batches(epoch, key):
+        return list(jr.permutation(key, len(rows))[: len(rows) // 32 * 32].reshape(-1, 32))
+
+    learned = fit.train(loss, learned, batches, optax.adam(3e-3), key=jr.key(1), epochs=150, rate=fit.cosine, progress=say).model
+    ours = path.solve(learned.field, split(jnp.asarray(y[cut])), t[cut:], rtol=1e-8, max_steps=8192)
+    gap = (H(np.concatenate(ours, axis=-1)) - H(y[cut:])) ** 2
+    still = (H(y[cut]) - H(y[cut:])) ** 2
+    return {"own metric": float(np.mean(gap)), "constant energy": float(np.mean(still)), "damping": float(learned.field.damping)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=["spring", "pendulum"], choices=list(PUBLISHED))
+    parser.add_argument("--lipson", help="real_pend_h_1.txt of the Lipson invariants data")
+    parser.add_argument("--progress", action="store_true")
+    options = parser.parse_args()
+    say = print if options.progress else None
+    for task in options.tasks:
+        begin = time.process_time()
+        if task == "real":
+            if not options.lipson or not os.path.exists(options.lipson):
+                raise SystemExit("real: give --lipson PATH/real_pend_h_1.txt (Schmidt & Lipson 2009, not shipped here)")
+            result = real(options.lipson, say)
+        elif task.endswith("body"):
+            result = bodies(2 if task == "two_body" else 3, say)
+        else:
+            result = one_degree(task, say)
+        base, hnn = PUBLISHED[task]
+        numbers = "  ".join(f"{k} {v:.3e}" for k, v in result.items())
+        spent = time.process_time() - begin
+        ratio = hnn / result["own metric"]
+        print(f"{task:10s} {numbers}  | published HNN {hnn:.2e}, baseline {base:.2e}, {ratio:.1f}x better | {spent:.0f} CPU-s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
