@@ -23,7 +23,7 @@ def save(model: AbstractPotential, directory: str | Path) -> None:
     Raises:
         TypeError: for a potential that is not a learned one.
     """
-    learned, repulsion = _parts(model)
+    learned, repulsion = parts(model)
     directory = Path(directory)
     config = {"format": FORMAT, "model": "equivariant"}
     config |= {"core_repulsion": None if repulsion is None else float(repulsion.scale)}
@@ -66,7 +66,7 @@ def _with_dtype(model, dtype):
     return jax.tree.map(lambda x: jnp.zeros(x.shape, dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, model)
 
 
-def _parts(model) -> tuple[Equivariant, CoreRepulsion | None]:
+def parts(model) -> tuple[Equivariant, CoreRepulsion | None]:
     """The learned potential and, if there is one, the core repulsion added to it."""
     if isinstance(model, Equivariant):
         return model, None

@@ -6,11 +6,13 @@ with ΔF per component, ΔE per atom, the virial per atom ΔσV/n, and s the RMS
 learning rate mean the same for every system. Forces and stress are derivatives of the predicted energy.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -184,12 +186,28 @@ def fit(
         attach=lambda s: np.asarray(recipe.energy_weight * growth ** min(s, 1.0), dtype),
         ema=recipe.ema,
         validate=validate,
+        validate_every=max(1, round(5 * len(valid) / len(train))),
         **options,
     )
     fitted = refit_shift(run.model, train)
     if not core_repulsion:
         return fitted, run
     return fitted + CoreRepulsion(scale=_core_scale(train), cutoff=model.cutoff), run
+
+
+def retarget(model: Equivariant, data: Dataset) -> Equivariant:
+    """The same potential for data of another level of theory: its isolated atoms where given, offsets refitted.
+
+    Raises:
+        ValueError: for an element that the model does not know.
+    """
+    refuse_unknown(model, data)
+    if set(data.species) <= set(data.isolated):
+        species, old = model.config.species, dict(zip(model.config.species, model.config.atomic_energies, strict=True))
+        energies = tuple(data.isolated.get(z, old[z]) for z in species)
+        config = dataclasses.replace(model.config, atomic_energies=energies)
+        model = eqx.tree_at(lambda m: m.config, model, config)
+    return refit_shift(model, data)
 
 
 def refit_shift(model: Equivariant, data: Dataset) -> Equivariant:
@@ -223,6 +241,4 @@ def _core_scale(data: Dataset) -> float:
 
 
 def _cast(model: Equivariant, dtype) -> Equivariant:
-    import jax
-
     return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, model)

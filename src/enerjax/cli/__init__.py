@@ -1,6 +1,8 @@
 """The command line: `enerjax COMMAND`, one file per command, loaded only when it is the one that runs."""
 
 import importlib
+import os
+from pathlib import Path
 
 import typer
 
@@ -42,5 +44,9 @@ def _root():
 
 
 def main():
-    """The entry point of the `enerjax` script."""
+    """The entry point of the `enerjax` script: this process is ours, so compiled programs are kept between runs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "enerjax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA warns of its own scheduling hints when it reads the cache
     app()
