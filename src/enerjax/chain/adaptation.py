@@ -89,15 +89,18 @@ class LowRank(AbstractAdaptation):
         else:
             basis = np.eye(d)
         x, g = x @ basis, g @ basis
-        damp = np.eye(basis.shape[1])
-        spread = x.T @ x / (n * n * self.gamma) + damp
-        pull = g.T @ g / (n * n * self.gamma) + damp
+        # the scales made both traces equal, and dividing both by one number changes nothing but the damping: in a
+        # transient, draws and forces spread over orders of magnitude more than at rest, where the trace is d
+        size = n * max(float(np.mean(x**2)), 1e-300)
+        damp = n * self.gamma * np.eye(basis.shape[1])
+        spread, pull = x.T @ x / size + damp, g.T @ g / size + damp
         # A # B⁻¹ = B^{-1/2} (B^{1/2} A B^{1/2})^{1/2} B^{-1/2}
         b, u = np.linalg.eigh(pull)
         root, inverse = (u * np.sqrt(b)) @ u.T, (u / np.sqrt(b)) @ u.T
         m, w = np.linalg.eigh(root @ spread @ root)
         half = inverse @ w * np.sqrt(np.sqrt(np.maximum(m, 1e-300)))
-        values, vectors = np.linalg.eigh(half @ half.T)
+        vectors, singular, _ = np.linalg.svd(half)  # of the root: no eigenvalue is negative by rounding
+        values = np.maximum(singular**2, 1e-300)
         keep = (values > self.cutoff) | (values < 1 / self.cutoff)
         values, vectors = values[keep], (basis @ vectors)[:, keep]
         return values, vectors

@@ -139,7 +139,10 @@ def adapt(adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMe
         draws, forces, energies = window.latest(schedule.part)
         if len(draws) < 3:
             continue
-        fitted, metric = metric, adaptation.fit(draws, forces)
+        new = adaptation.fit(draws, forces)
+        if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, new))):
+            continue  # a window of too few or too wild draws; the next one is longer
+        fitted, metric = metric, new
         if schedule.early and settled(energies, schedule.enough) and change(fitted, metric, draws.shape[1]) < schedule.same:
             break
     tail = min(schedule.tail(max(done, 1)), schedule.length - done)
