@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from .. import fit
@@ -35,7 +36,7 @@ class Learned(eqx.Module):
 
 
 def smoothed(
-    ts: Float[Array, " times"], ys: Float[Array, "times d"], width: int = 7, degree: int = 3
+    ts: Float[ArrayLike, " times"], ys: Float[ArrayLike, "times d"], width: int = 7, degree: int = 3
 ) -> tuple[np.ndarray, np.ndarray]:
     """States and rates of a noisy series by local polynomials over the `width` nearest points, irregular times or not.
 
@@ -90,7 +91,7 @@ def collocate(
 
 
 def path_loss(
-    ts: Float[Array, " times"],
+    ts: Float[ArrayLike, " times"],
     *,
     noise: float | Array = 1.0,
     observe: Callable = lambda y: y,
@@ -126,8 +127,8 @@ def path_loss(
 
 def learn(
     field,
-    ts: Float[Array, " times"],
-    ys: Float[Array, "paths times d"],
+    ts: Float[ArrayLike, " times"],
+    ys: Float[ArrayLike, "paths times d"],
     *,
     key: Key,
     horizons: Sequence[int] | None = None,
@@ -209,7 +210,7 @@ def learn(
 
 
 def shooting(
-    ts: Float[Array, " times"], data: PyTree, noise, *, every: int, slack, observe: Callable = lambda y: y, **solver
+    ts: Float[ArrayLike, " times"], data: PyTree, noise, *, every: int, slack, observe: Callable = lambda y: y, **solver
 ):
     """Multiple shooting as one misfit of (field, nodes): data along short pieces, continuity between them.
 
@@ -232,14 +233,11 @@ def shooting(
     pieces, rest = divmod(len(ts) - 1, every)
     if rest or pieces < 1:
         raise ValueError(f"shooting: {len(ts) - 1} intervals are not a multiple of every={every}.")
+    ts, data = jnp.asarray(ts), jax.tree.map(jnp.asarray, data)
     windows = jnp.stack([ts[i * every : (i + 1) * every + 1] for i in range(pieces)])
     parts = jax.tree.map(lambda v: jnp.stack([v[i * every : (i + 1) * every + 1] for i in range(pieces)]), data)
     # a point at a joint is read once, by the piece that starts there
-    last = jnp.arange(every + 1) == every
-    mute = lambda v, i: v.at[i, -1].set(jnp.nan) if i < pieces - 1 else v
-    for i in range(pieces):
-        parts = jax.tree.map(lambda v, i=i: mute(v, i), parts)
-    del last
+    parts = jax.tree.map(lambda v: v.at[:-1, -1].set(jnp.nan), parts)
 
     def residual(unknown):
         field, nodes = unknown

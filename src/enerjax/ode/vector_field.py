@@ -255,12 +255,14 @@ class Scaled(eqx.Module):
     @classmethod
     def of(cls, field, ts: Array, ys: Array) -> "Scaled":
         """Scales from data: mean and standard deviation of the states, and the time in which they change by about s."""
-        ts, ys = jnp.asarray(ts), jnp.asarray(ys)
+        ys = jnp.asarray(ys)
+        ts = jnp.broadcast_to(jnp.asarray(ts), ys.shape[:-1])
         flat = ys.reshape(-1, ys.shape[-1])
         spread = jnp.nanstd(flat, axis=0)
         spread = jnp.where(spread > 0, spread, 1.0)
-        rates = jnp.diff(ys, axis=-2) / jnp.diff(ts, axis=-1)[..., None] / spread
-        return cls(field, jnp.nanmean(flat, axis=0), spread, 1.0 / jnp.sqrt(jnp.nanmean(rates**2) + 1e-30))
+        rates = jnp.diff(ys, axis=-2) / jnp.diff(ts, axis=-1)[..., None]
+        size = jnp.nanmean(rates.reshape(-1, ys.shape[-1]) ** 2, axis=0) / spread**2
+        return cls(field, jnp.nanmean(flat, axis=0), spread, 1.0 / jnp.sqrt(jnp.mean(size) + 1e-30))
 
     def __call__(self, t, y: Array, args=None) -> Array:
         """dy/dt in the units of the data."""
