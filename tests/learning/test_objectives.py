@@ -70,7 +70,7 @@ def test_directional_loss_prices_only_the_wrong_sign(key):
     np.testing.assert_allclose(directional_loss(same, r, 5.0), jnp.mean((same - r) ** 2), rtol=1e-13)
     extra = directional_loss(guess, r, 5.0) - directional_loss(guess, r, 0.0)
     wrong = guess * r < 0
-    np.testing.assert_allclose(extra, 5 * jnp.sum(jnp.where(wrong, jnp.abs(guess * r), 0)) / 50, rtol=1e-12)
+    np.testing.assert_allclose(extra, 5 * jnp.sum(jnp.where(wrong, jnp.abs(guess), 0)) / 50, rtol=1e-12)
     a, b = guess, jnp.roll(guess, 1)  # convex
     middle = directional_loss((a + b) / 2, r, 5.0)
     assert middle <= (directional_loss(a, r, 5.0) + directional_loss(b, r, 5.0)) / 2

@@ -26,16 +26,17 @@ def soft_iou_loss(probability: Float[Array, "..."], mask: Float[Array, "..."]) -
 def directional_loss(
     predicted: Float[Array, "..."], observed: Float[Array, "..."], penalty: float | Scalar = 1.0
 ) -> Scalar:
-    """⟨(r̂ − r)² + κ max(0, −r r̂)⟩: squared error while the sign is right, and a price on the wrong direction.
+    """⟨(r̂ − r)² + κ max(0, −r̂ sign r)⟩: squared error while the sign is right, and a price on the wrong direction.
 
-    Continuous and convex in r̂; the price grows with the size of the move that was missed and of the bet against it.
+    Continuous and convex in r̂. The price grows with the bet against the move, not with the move: a heavy tail of r,
+    which makes squared errors inefficient, does not reach it.
 
     Args:
         predicted: r̂.
         observed: r.
         penalty: κ; 0 is the mean squared error.
     """
-    return jnp.mean((predicted - observed) ** 2 + penalty * jnp.maximum(0.0, -observed * predicted))
+    return jnp.mean((predicted - observed) ** 2 + penalty * jnp.maximum(0.0, -jnp.sign(observed) * predicted))
 
 
 def reinforce(
