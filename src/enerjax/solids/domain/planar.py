@@ -72,10 +72,11 @@ class Rectangle(AbstractDomain):
 class Polygon(AbstractDomain):
     """A simple polygon, vertices anticlockwise. Parts: the names given, else edge0, edge1, … from vertex k to k + 1.
 
-    Quadrature: a convex quadrilateral is one bilinear patch; others are cut into triangles by clipping ears.
+    Quadrature: a convex quadrilateral is one bilinear patch; others are cut into triangles by clipping ears. A convex polygon
+    with singular corners is best cut into two triangles per vertex, in which points gather at it: `graded`.
     """
 
-    def __init__(self, vertices, names=None):
+    def __init__(self, vertices, names=None, graded: bool = False, grade: float = 3.0):
         self.vertices = np.asarray(vertices, float)
         v = self.vertices
         if v.ndim != 2 or v.shape[1] != 2 or len(v) < 3:
@@ -87,12 +88,19 @@ class Polygon(AbstractDomain):
         if len(self.names) != len(v):
             raise ValueError(f"Polygon has {len(v)} edges but {len(self.names)} names")
         self.lower, self.upper = v.min(0), v.max(0)
+        self.graded, self.grade = graded, grade
+        if graded and not _convex(v):
+            raise ValueError("Polygon: points gather at the corners of convex polygons only")
 
     @property
     def patches(self):
         """One bilinear patch for a convex quadrilateral, else one collapsed patch per triangle."""
         v = self.vertices
-        if len(v) == 4 and all(_cross(v[k - 1], v[k], v[(k + 1) % 4]) > 0 for k in range(4)):
+        if self.graded:
+            centre, after = v.mean(axis=0), (v + np.roll(v, -1, axis=0)) / 2
+            halves = [((v[k], after[k], centre), (v[k], centre, after[k - 1])) for k in range(len(v))]
+            return tuple(_triangle(*t, self.grade) for pair in halves for t in pair)
+        if len(v) == 4 and _convex(v):
             a, b, c, d = v
             return (Patch(lambda s: (1 - s[1]) * (a + s[0] * (b - a)) + s[1] * (d + s[0] * (c - d)), 2),)
         return tuple(_triangle(*v[list(t)]) for t in _clip_ears(v))
@@ -280,8 +288,12 @@ def _cross(a, b, c) -> float:
     return (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0])
 
 
-def _triangle(a, b, c) -> Patch:
-    return Patch(lambda s: a + s[0] * ((b - a) + s[1] * (c - b)), 2)
+def _convex(v: np.ndarray) -> bool:
+    return all(_cross(v[k - 1], v[k], v[(k + 1) % len(v)]) > 0 for k in range(len(v)))
+
+
+def _triangle(a, b, c, grade: float = 1.0) -> Patch:
+    return Patch(lambda s: a + s[0] * ((b - a) + s[1] * (c - b)), 2, (1.0, 1.0), (grade, 1.0))
 
 
 def _clip_ears(v: np.ndarray) -> list[tuple[int, int, int]]:

@@ -10,6 +10,10 @@ from .plane import cantilever as cantilever
 from .plane import kirsch as kirsch
 from .plane import manufactured as manufactured
 from .plane import thick_cylinder as thick_cylinder
+from .singular import cook as cook
+from .singular import cook_incompressible as cook_incompressible
+from .singular import cook_neo_hookean as cook_neo_hookean
+from .singular import finite_plate as finite_plate
 from .space import boussinesq as boussinesq
 from .space import manufactured_3d as manufactured_3d
 from .space import thick_sphere as thick_sphere

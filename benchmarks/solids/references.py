@@ -1,0 +1,231 @@
+"""Finite-element references with scikit-fem (Q4, meshes graded towards the singular corner or the hole), with convergence tables.
+
+    python benchmarks/solids/references.py NAME OUT.npz     # NAME: cook cook_incompressible cook_neo_hookean finite_plate
+
+Environment: pip install scikit-fem scipy. The arrays that ship in src/enerjax/solids/problems/data were made by this script:
+u and σ at the points of a tensor Gauss rule of the bilinear (transfinite) map, with its weights, and the table of meshes.
+"""
+
+import sys
+
+import numpy as np
+from skfem import (
+    Basis, BilinearForm, ElementQuad2, ElementQuadP, ElementVector, FacetBasis, LinearForm, MeshQuad, MeshQuad2, asm, bmat,
+    condense, solve,
+)
+from skfem.helpers import ddot, div, grad, sym_grad
+
+CORNERS = np.array([(0, 0), (48, 44), (48, 60), (0, 44)], float)
+
+
+def gauss(n):
+    t, w = np.polynomial.legendre.leggauss(n)
+    return (t + 1) / 2, w / 2
+
+
+def cook_map(s, t):
+    a, b, c, d = CORNERS[:, :, None]
+    return (1 - t) * (a + s * (b - a)) + t * (d + s * (c - d))
+
+
+def cook_mesh(n, grade=3.5):
+    """The unit square graded towards all corners (two are singular by their angle, two by their load), and its image."""
+    t = np.linspace(0, 1, n + 1)
+    t = t**grade / (t**grade + (1 - t) ** grade)
+    base = MeshQuad.init_tensor(t, t)
+    return base, MeshQuad(cook_map(*base.p), base.t)
+
+
+def cook_points(n=20):
+    """Points (s, t) and weights of the reference's norms."""
+    t, w = gauss(n)
+    S, T = (a.ravel() for a in np.meshgrid(t, t, indexing="ij"))
+    W = np.outer(w, w).ravel()
+    a, b, c, d = CORNERS[:, :, None]
+    ds = (1 - T) * (b - a) + T * (c - d)
+    dt = (d + S * (c - d)) - (a + S * (b - a))
+    return np.array([S, T]), W * np.abs(ds[0] * dt[1] - ds[1] * dt[0])
+
+
+def local_in(base, where, cells):
+    """Local coordinates in the rectangles of a tensor mesh: solved exactly, where Newton stalls on thin elements."""
+    corner, edge1, edge2 = (base.p[:, base.t[k, cells]] for k in (0, 1, 3))
+    a, b, d = edge1 - corner, edge2 - corner, where - corner
+    det = a[0] * b[1] - a[1] * b[0]
+    return np.array([(d[0] * b[1] - d[1] * b[0]) / det, (a[0] * d[1] - a[1] * d[0]) / det])[:, :, None]
+
+
+def at_points(basis, u, base, where):
+    """x, u [n, 2] and ∇u [n, 2, 2] at points given in the unit square of the mesh `base`."""
+    cells = base.element_finder()(*where)
+    local = local_in(base, where, cells)
+    value, slope = np.zeros((where.shape[1], 2)), np.zeros((where.shape[1], 2, 2))
+    for i in range(basis.Nbfun):
+        phi = basis.elem.gbasis(basis.mapping, local, i, tind=cells)[0]
+        dofs = u[basis.element_dofs[i, cells]]
+        value += dofs[:, None] * phi.value[:, :, 0].T
+        slope += dofs[:, None, None] * np.transpose(phi.grad[:, :, :, 0], (2, 0, 1))
+    return basis.mapping.F(local, tind=cells)[:, :, 0].T, value, slope
+
+
+def lame(E, nu):
+    return E * nu / ((1 + nu) * (1 - 2 * nu)), E / (2 * (1 + nu))
+
+
+def linear_stress(G, lam, mu):
+    e = (G + np.swapaxes(G, 1, 2)) / 2
+    return lam * np.trace(e, axis1=1, axis2=2)[:, None, None] * np.eye(2) + 2 * mu * e
+
+
+def cook_traction(basis, base, force):
+    """A constant shear on the right edge, by Gauss points placed through the unit square `base` is a mesh of."""
+    b = np.zeros(basis.N)
+    edges = np.unique(base.p[1])
+    t, w = gauss(8)
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        middle = np.array([1 - 1e-9]), np.array([(low + high) / 2])
+        cells = np.full(len(t), base.element_finder()(*middle)[0])
+        local = local_in(base, np.array([np.ones_like(t), low + t * (high - low)]), cells)
+        for i in range(basis.Nbfun):
+            phi = basis.elem.gbasis(basis.mapping, local, i, tind=cells)[0].value[1, :, 0]
+            b[basis.element_dofs[i, cells[0]]] += np.sum(w * phi) * (high - low) * force
+    return b
+
+
+def cook(n):
+    """Plane stress, E = 1, ν = 1/3, F = 1."""
+    lam, mu = lame(1.0, 1 / 3)
+    lam = 2 * mu * lam / (lam + 2 * mu)
+    (base, mesh), element = cook_mesh(n), ElementVector(ElementQuadP(4))
+    basis = Basis(mesh, element, intorder=9)
+    K = asm(BilinearForm(lambda u, v, w: 2 * mu * ddot(sym_grad(u), sym_grad(v)) + lam * div(u) * div(v)), basis)
+    b = cook_traction(basis, base, 1.0)
+    u = solve(*condense(K, b, D=basis.get_dofs(lambda x: np.isclose(x[0], 0)).all()))
+    where, weights = cook_points()
+    points, value, G = at_points(basis, u, base, where)
+    return points, weights, value, linear_stress(G, lam, mu), float(b @ u), basis.N
+
+
+def cook_incompressible(n):
+    """Plane strain, E = 250, ν = 0.4999, F = 100: Q4/Q3 displacement–pressure."""
+    lam, mu = lame(250.0, 0.4999)
+    (base, mesh), element = cook_mesh(n), ElementVector(ElementQuadP(4))
+    basis = Basis(mesh, element, intorder=9)
+    pressure = basis.with_element(ElementQuadP(3))
+    A = asm(BilinearForm(lambda u, v, w: 2 * mu * ddot(sym_grad(u), sym_grad(v))), basis)
+    B = asm(BilinearForm(lambda u, q, w: div(u) * q), basis, pressure)
+    C = asm(BilinearForm(lambda p, q, w: p * q / lam), pressure)
+    b = cook_traction(basis, base, 100.0)
+    D = basis.get_dofs(lambda x: np.isclose(x[0], 0)).all()
+    x = solve(*condense(bmat([[A, B.T], [B, -C]], "csr"), np.concatenate([b, np.zeros(pressure.N)]), D=D))
+    u, p = x[: basis.N], x[basis.N :]
+    where, weights = cook_points()
+    points, value, G = at_points(basis, u, base, where)
+    pad = Basis(mesh, ElementVector(ElementQuadP(3)), intorder=9)
+    pp = np.zeros(pad.N)
+    for kind in ("nodal_dofs", "facet_dofs", "interior_dofs"):
+        pp[getattr(pad, kind)[::2]] = p[getattr(pressure, kind)]
+    p_at = at_points(pad, pp, base, where)[1][:, 0]
+    e = (G + np.swapaxes(G, 1, 2)) / 2
+    return points, weights, value, 2 * mu * e + p_at[:, None, None] * np.eye(2), float(b @ u), x.size
+
+
+def cook_neo_hookean(n, steps=4):
+    """Plane strain, neo-Hookean W = μ/2(tr C − 2) − μ ln J + λ/2 ln²J, E = 240.565, ν = 0.3, F = 100: Newton."""
+    lam, mu = lame(240.565, 0.3)
+    (base, mesh), element = cook_mesh(n), ElementVector(ElementQuadP(4))
+    basis = Basis(mesh, element, intorder=10)
+    b = cook_traction(basis, base, 100.0)
+    D = basis.get_dofs(lambda x: np.isclose(x[0], 0)).all()
+    u, I = np.zeros(basis.N), np.eye(2)[:, :, None, None]
+
+    def kin(w):
+        F = grad(w["u"]) + I
+        J = F[0, 0] * F[1, 1] - F[0, 1] * F[1, 0]
+        FiT = np.array([[F[1, 1], -F[1, 0]], [-F[0, 1], F[0, 0]]]) / J
+        return F, np.log(J), FiT
+
+    def residual(v, w):
+        F, log_J, FiT = kin(w)
+        return ddot(mu * (F - FiT) + lam * log_J * FiT, grad(v))
+
+    def stiffness(du, v, w):
+        F, log_J, FiT = kin(w)
+        dF = grad(du)
+        dFiT = -np.einsum("ij...,kj...,kl...->il...", FiT, dF, FiT)
+        return ddot(mu * (dF - dFiT) + lam * log_J * dFiT + lam * ddot(FiT, dF) * FiT, grad(v))
+
+    for k in range(1, steps + 1):
+        for _ in range(20):
+            r = b * k / steps - asm(LinearForm(residual), basis, u=basis.interpolate(u))
+            K = asm(BilinearForm(stiffness), basis, u=basis.interpolate(u))
+            du = solve(*condense(K, r, D=D))
+            u += du
+            if np.abs(du).max() < 1e-9:
+                break
+    where, weights = cook_points()
+    points, value, G = at_points(basis, u, base, where)
+    F = np.eye(2) + G
+    J = np.linalg.det(F)
+    FiT = np.swapaxes(np.linalg.inv(F), 1, 2)
+    P = mu * (F - FiT) + lam * np.log(J)[:, None, None] * FiT
+    sigma = P @ np.swapaxes(F, 1, 2) / J[:, None, None]
+    return points, weights, value, sigma, float(b @ u), basis.N
+
+
+def plate_map(s, t, W, H):
+    """Hole of radius 1 to the sides of [0, W] × [0, H]; s along the angle in two halves, t outwards, geometric."""
+    corner = np.arctan2(H, W)
+    th = np.where(s <= 0.5, 2 * s * corner, corner + (2 * s - 1) * (np.pi / 2 - corner))
+    with np.errstate(divide="ignore"):
+        far = np.where(s <= 0.5, W / np.cos(np.minimum(th, corner)), H / np.sin(np.maximum(th, corner)))
+    r = far**t
+    return np.array([r * np.cos(th), r * np.sin(th)])
+
+
+def finite_plate(n, W=2.0, H=8.0):
+    """Plane stress, E = 1, ν = 0.3, σ_yy = 1 on top, hole of radius 1 in a half width of 2."""
+    lam, mu = lame(1.0, 0.3)
+    lam = 2 * mu * lam / (lam + 2 * mu)
+    base = MeshQuad.init_tensor(np.linspace(0, 1, 2 * n + 1), np.linspace(0, 1, 2 * n + 1))
+    mesh = MeshQuad2.from_mesh(base)
+    X = plate_map(*mesh.doflocs, W, H)
+    X[np.abs(X) < 1e-12] = 0
+    mesh = MeshQuad2(X, mesh.t)
+    element = ElementVector(ElementQuadP(4))
+    basis = Basis(mesh, element, intorder=10)
+    K = asm(BilinearForm(lambda u, v, w: 2 * mu * ddot(sym_grad(u), sym_grad(v)) + lam * div(u) * div(v)), basis)
+    top = mesh.facets_satisfying(lambda x: np.isclose(x[1], H), boundaries_only=True)
+    b = asm(LinearForm(lambda v, w: v[1]), FacetBasis(mesh, element, facets=top, intorder=10))
+    side = lambda k: basis.get_dofs(mesh.facets_satisfying(lambda x: np.isclose(x[k], 0), boundaries_only=True))
+    u = solve(*condense(K, b, D=np.concatenate([side(0).all(["u^1"]), side(1).all(["u^2"])])))
+    t, w = gauss(16)
+    S, T = (a.ravel() for a in np.meshgrid(np.concatenate([t / 2, (1 + t) / 2]), t, indexing="ij"))
+    weights = np.outer(np.concatenate([w, w]) / 2, w).ravel()
+    h = 1e-6
+    J = [(plate_map(S + h * i, T + h * (1 - i), W, H) - plate_map(S - h * i, T - h * (1 - i), W, H)) / (2 * h) for i in (1, 0)]
+    points, value, G = at_points(basis, u, base, np.array([S, T]))
+    hole = basis.interpolate(u)
+    projection = basis.with_element(ElementQuad2())
+    syy = projection.project(2 * mu * hole.grad[1, 1] + lam * (hole.grad[0, 0] + hole.grad[1, 1]))
+    i = np.argmin((projection.doflocs[0] - 1) ** 2 + projection.doflocs[1] ** 2)
+    return points, weights * np.abs(J[0][0] * J[1][1] - J[0][1] * J[1][0]), value, linear_stress(G, lam, mu), float(syy[i]), basis.N
+
+
+def main(name, out):
+    table, last = [], None
+    meshes = {"cook": (8, 14, 24), "cook_incompressible": (8, 14, 24), "cook_neo_hookean": (6, 10, 16), "finite_plate": (8, 14, 22)}
+    for n in meshes[name]:
+        points, weights, u, s, number, dofs = globals()[name](n)
+        change = [np.nan, np.nan]
+        if last is not None:
+            norm = lambda a: np.sqrt(np.sum(weights * np.sum(a.reshape(len(a), -1) ** 2, 1)))
+            change = [norm(u - last[0]) / norm(u), norm(s - last[1]) / norm(s)]
+        table.append((n, dofs, number, *change))
+        print(f"n {n:4d}  unknowns {dofs:7d}  number {number:.8g}  change of u {change[0]:.2e}  of stress {change[1]:.2e}", flush=True)
+        last = (u, s)
+    np.savez_compressed(out, points=points, weights=weights, displacement=last[0], stress=last[1], table=np.array(table))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
