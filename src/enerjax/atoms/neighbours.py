@@ -120,6 +120,7 @@ def neighbour_list(
     margin: float = 1.1,
     width: int = 0,
     capacity: int = 0,
+    shrink: float = 0.95,
 ) -> Neighbours:
     """Rows of neighbours on the host, any cell.
 
@@ -131,6 +132,7 @@ def neighbour_list(
         margin: growth allowance of K, which is then rounded up to a multiple of four.
         width: the least K.
         capacity: the least number of atoms that a bin of `refresh` can hold.
+        shrink: the factor by which the cell may shrink before `refresh` needs another grid.
 
     Raises:
         ValueError: inside jit, or where positions are not finite.
@@ -153,7 +155,7 @@ def neighbour_list(
     atoms = len(positions)
     count = np.bincount(i, minlength=atoms)
     widest = int(count.max(initial=0))
-    grid = _grid(structure, box, float(cutoff + skin), margin, capacity)
+    grid = _grid(structure, box, float(cutoff + skin), margin, capacity, shrink)
     width = max(width, _bucket(widest, margin))
     if like is not None and like.grid is not None and like.index.shape[0] == atoms:
         width = like.width if widest <= like.width else max(width, like.width)
@@ -187,7 +189,8 @@ def grow(structure: Structure, neighbours: Neighbours, factor: float = 1.3) -> N
     if neighbours.grid is None:
         return neighbours
     width, capacity = _bucket(neighbours.width, factor), _bucket(neighbours.grid.capacity, factor)
-    return neighbour_list(structure, neighbours.cutoff, skin=neighbours.skin, width=width, capacity=capacity)
+    cutoff, skin = neighbours.cutoff, neighbours.skin
+    return neighbour_list(structure, cutoff, skin=skin, width=width, capacity=capacity, shrink=0.8)
 
 
 def neighbours_of(
@@ -199,18 +202,18 @@ def neighbours_of(
     return neighbour_list(structure, cutoff, skin=skin, like=like)
 
 
-def _grid(structure: Structure, box: np.ndarray, reach: float, margin: float, least: int) -> Grid:
-    """Bins a little wider than the reach, so that the cell may shrink by five per cent."""
+def _grid(structure: Structure, box: np.ndarray, reach: float, margin: float, least: int, shrink: float) -> Grid:
+    """Bins a little wider than the reach, so that the cell may shrink."""
     inverse = np.linalg.inv(box)
     widths = 1.0 / np.linalg.norm(inverse, axis=0)  # distances between opposite faces
     scaled = np.asarray(structure.positions, float) @ inverse
     lengths = np.where(structure.pbc, 1.0, np.ptp(scaled, axis=0) * 1.05 + 1e-3)
-    bins = np.maximum(1, np.floor(0.95 * widths * lengths / reach)).astype(int)
+    bins = np.maximum(1, np.floor(shrink * widths * lengths / reach)).astype(int)
     # a hundred atoms are cheaper without bins than with a stencil of nearly empty ones
     bins = np.minimum(bins, max(1, round((len(scaled) / 4) ** (1 / 3))))
-    reaches = np.where(structure.pbc | (bins > 1), np.ceil(reach * bins / (0.95 * widths * lengths) - 1e-9), 0).astype(
-        int
-    )
+    reaches = np.where(
+        structure.pbc | (bins > 1), np.ceil(reach * bins / (shrink * widths * lengths) - 1e-9), 0
+    ).astype(int)
     place = scaled - np.where(structure.pbc, np.floor(scaled), scaled.min(axis=0))
     column = np.clip((place / lengths * bins).astype(int), 0, bins - 1)
     full = int(np.bincount(np.ravel_multi_index(tuple(column.T), tuple(bins))).max())
@@ -230,8 +233,8 @@ def stale(
 ) -> Bool[Array, ""]:
     """True when a pair inside the cutoff may be missing from the rows.
 
-    With the deformation D = h₀⁻¹h and the non-affine displacements u = R − R₀D, a pair that was not listed is now at
-    least σ_min(D)(cutoff + skin) − 2 max|u| away; σ_min(D) ≥ 1 − ‖D − 1‖. In a fixed cell this is max|u| > skin/2.
+    With the deformation D = h₀⁻¹h and the displacements u = R − R₀D without their mean, a pair that was not listed is
+    now at least σ_min(D)(cutoff + skin) − 2 max|u| away; σ_min(D) ≥ 1 − ‖D − 1‖. In a fixed cell: max|u| > skin/2.
     """
     if neighbours.reference is None:
         return jnp.array(False)
@@ -240,7 +243,8 @@ def stale(
         deformation = jnp.linalg.solve(neighbours.reference_cell, cell)
         shrink = 1.0 - jnp.linalg.norm(deformation - jnp.eye(3, dtype=cell.dtype))
         affine = affine @ deformation
-    moved = jnp.sqrt(jnp.max(jnp.sum((positions - affine) ** 2, axis=-1)))
+    u = positions - affine
+    moved = jnp.sqrt(jnp.max(jnp.sum((u - jnp.mean(u, axis=0, keepdims=True)) ** 2, axis=-1)))
     # ~(a <= b) rather than a > b: positions that are not finite count as stale
     return ~(2 * moved <= shrink * (neighbours.cutoff + neighbours.skin) - neighbours.cutoff)
 

@@ -99,7 +99,7 @@ def simulate(
 
     Raises:
         ValueError: for a trajectory that this run cannot continue.
-        FloatingPointError: if energies or momenta stop being finite; the last good block is kept.
+        FloatingPointError: if energies or momenta stop being finite, or T exceeds 10⁶ K; the last good block is kept.
     """
     _check(timestep, steps, interval)
     offset = reference_energy(potential, structure)
@@ -124,8 +124,10 @@ def simulate(
     plan = _plan(begun, steps, interval, fresh=begun == 0)
     degrees = ensemble.degrees(structure.atoms)
     while plan:
+        # after an overflow the block is also shorter: what outgrew the rows gets new ones sooner
+        wanted = min(len(plan), max(1, samples_per_block >> grown))
         strides = np.zeros(samples_per_block, np.int32)
-        strides[: len(plan[:samples_per_block])] = plan[:samples_per_block]
+        strides[:wanted] = plan[:wanted]
         state = _mark_stale(state)
         if compiled != _shapes(state):  # no steps: compiles, so that the timing below is of steps alone
             compiled = _shapes(state)
@@ -133,9 +135,8 @@ def simulate(
         clock = time.perf_counter()
         after, samples = jax.block_until_ready(run(potential, ensemble, state, to_step, jnp.asarray(strides)))
         seconds += time.perf_counter() - clock
-        wanted = len(plan[:samples_per_block])
         samples = _whole(jax.tree.map(lambda x, n=wanted: np.asarray(x[:n]), samples), offset)
-        bad = _first_bad(samples)
+        bad = _first_bad(samples, degrees)
         if bool(after.overflow) and (bad is None or grown == 0):
             grown += 1
             if grown > 8:
@@ -149,7 +150,7 @@ def simulate(
             raise FloatingPointError(_cause(samples, bad, state, timestep, files))
         grown = 0
         done += int(strides.sum())
-        plan, state = plan[samples_per_block:], after
+        plan, state = plan[wanted:], after
         kept.append((samples, rows_of_log := _log(samples, timestep, degrees)))
         if files is not None:
             files.append(state, samples, rows_of_log)
@@ -206,18 +207,21 @@ def _shapes(state: State):
     return jax.tree.structure(state), tuple(x.shape for x in jax.tree.leaves(state))
 
 
-def _first_bad(samples: Sample) -> int | None:
-    bad = np.flatnonzero(~np.isfinite(samples.conserved + samples.kinetic))
-    return int(bad[0]) if len(bad) else None
+def _first_bad(samples: Sample, degrees: int) -> int | None:
+    """The first sample that is not finite, or hotter than 10⁶ K: no potential of atoms holds there."""
+    good = np.isfinite(samples.conserved) & (observables.temperature(samples.kinetic, degrees) < 1e6)
+    return None if good.all() else int(np.argmin(good))
 
 
 def _cause(samples: Sample, bad: int, state: State, timestep: float, files) -> str:
     force = np.asarray(state.phase.force if bad == 0 else samples.force[bad - 1])
-    where = f"; the state at step {int(state.step)} is kept in {files.restart}" if files is not None else ""
+    where = (
+        f"; the state at step {int(state.step)} is kept in {files.restart}" if files and files.restart.exists() else ""
+    )
     return (
-        f"step {int(samples.step[bad])}: energy or momenta are not finite. Likely the time step of {timestep:g} fs is "
-        f"too long or the potential was driven out of its data; the largest force at the sample before was "
-        f"{np.abs(force).max():.3g} eV/Å{where}."
+        f"step {int(samples.step[bad])}: energy or momenta blew up or are not finite. Likely the time step of "
+        f"{timestep:g} fs is too long or the potential was driven out of its data; the largest force at the sample "
+        f"before was {np.abs(force).max():.3g} eV/Å{where}."
     )
 
 

@@ -122,7 +122,7 @@ def frequencies(potential, structure: Structure, neighbours: Neighbours | None =
     squares, modes = np.linalg.eigh(internal.T @ (H / np.outer(root, root)) @ internal)
     cartesian = (internal @ modes).T / root
     cartesian /= np.linalg.norm(cartesian, axis=1, keepdims=True)
-    return np.sign(squares) * QUANTUM * np.sqrt(np.abs(squares)) / invcm, cartesian.reshape(len(squares), -1, 3)
+    return np.sign(squares) * QUANTUM * np.sqrt(np.abs(squares)) / invcm, cartesian.reshape(-1, structure.atoms, 3)
 
 
 def phonons(potential, structure: Structure, points, supercell: tuple[int, int, int] = (2, 2, 2)) -> np.ndarray:

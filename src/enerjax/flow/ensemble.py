@@ -123,10 +123,15 @@ class NoseHoover(eqx.Module):
 class CellRescaling(eqx.Module):
     """The constant-pressure ensemble by first-order stochastic motion of the cell, isotropic or fully flexible.
 
-    h ← h e^E with E = (β/3τ)(P_int − P) dt + √(2 β kT dt/(3 V τ)) ξ, projected on the unit matrix (isotropic: then
-    d ln V = (β/τ)(P_int − P) dt + √(2 β kT/(V τ)) dW) or on symmetric matrices. Positions follow the cell, momenta go
-    against it. The exponential map makes the Itô term of Del Tatto et al. eq. 7 and the spurious drift cancel: E is the
-    increment in the group of cells, whose invariant measure is dh/V³, and the density there is V e^(−(H + PV)/kT).
+    Volume, through λ = √V, whose noise does not depend on the state (Bernetti and Bussi 2020, section II C):
+
+        dλ = (β/4τ) [2λ (P_int − P) + kT/λ] dt + √(β kT/2τ) dW
+
+    Shape, h ← h e^E with a symmetric traceless E (Del Tatto et al. 2022), whose noise depends on the volume alone:
+
+        dE = (β/3τ) dev P_int dt + √(2 β kT/(3 V τ)) dW
+
+    Positions follow the cell, momenta go against it (`stretch`). The density kept invariant is e^(−(H + PV)/kT) dV.
 
     Attributes:
         kT: energy.
@@ -142,34 +147,52 @@ class CellRescaling(eqx.Module):
     compressibility: float | Array
     isotropic: bool = eqx.field(static=True, default=True)
 
-    def _project(self, x: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
-        return jnp.trace(x) / 3.0 * jnp.eye(3, dtype=x.dtype) if self.isotropic else 0.5 * (x + x.T)
+    def _volume_drift(self, internal, root) -> Scalar:
+        """(β/4τ) [2λ (P_int − P) + kT/λ]."""
+        rate = self.compressibility / (4.0 * self.time)
+        return rate * (2.0 * root * (jnp.trace(internal) / 3.0 - self.pressure) + self.kT / root)
 
-    def drift(self, internal: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
-        """(β/3τ)(P_int − P), projected, for the internal pressure tensor (kinetic part included)."""
-        rate = self.compressibility / (3.0 * self.time)
-        return rate * self._project(internal - self.pressure * jnp.eye(3, dtype=internal.dtype))
+    def _shape_drift(self, internal) -> Float[Array, "3 3"]:
+        """(β/3τ) dev P_int."""
+        return self.compressibility / (3.0 * self.time) * _deviator(internal)
 
-    def diffusion(self, volume) -> Scalar:
-        """D = β kT/(3 V τ)."""
-        return self.compressibility * self.kT / (3.0 * volume * self.time)
+    def _diffusion(self, volume) -> tuple[Scalar, Scalar]:
+        """Of λ and of the shape, β kT/4τ and β kT/(3Vτ)."""
+        rate = jnp.asarray(self.compressibility * self.kT / self.time, volume.dtype)
+        return rate / 4.0, rate / (3.0 * volume)
 
     def increment(self, internal: Float[Array, "3 3"], volume, dt, key: Key) -> Float[Array, "3 3"]:
-        """E of one step, symmetric."""
-        noise = self._project(jr.normal(key, (3, 3), internal.dtype))
-        return self.drift(internal) * dt + jnp.sqrt(2.0 * self.diffusion(volume) * dt) * noise
+        """E of one step, symmetric; its trace is ln V′/V."""
+        one, two = jr.split(key)
+        root = jnp.sqrt(volume)
+        noise = jnp.sqrt(2.0 * self._diffusion(volume)[0] * dt) * jr.normal(one, (), internal.dtype)
+        new = jnp.abs(root + self._volume_drift(internal, root) * dt + noise)  # no cell turns inside out
+        E = 2.0 / 3.0 * jnp.log(new / root) * jnp.eye(3, dtype=internal.dtype)
+        if self.isotropic:
+            return E
+        spread = jnp.sqrt(2.0 * self._diffusion(new**2)[1] * dt)
+        return E + self._shape_drift(internal) * dt + spread * _deviator(jr.normal(two, (3, 3), internal.dtype))
 
     def work(self, E, before, volume_before, after, volume_after, dt) -> Scalar:
-        """What the barostat gave to H + PV over a step.
+        """What the barostat gave to H + PV over a step: kT ln [T(back)/T(there)] + kT ln(λ′/λ).
 
-        kT ln [T′(−E)/T(E)] + kT ln(V′/V) with the transition densities T there and T′ back. Detailed balance at the
-        density V e^(−(H + PV)/kT) says that H + PV changes by just this, so H + PV − Σ work is conserved as dt → 0.
+        T are the transition densities there and back. Detailed balance says that H + PV changes by just this, so
+        H + PV − Σ work is conserved as dt → 0.
         """
-        dimension = 1 if self.isotropic else 6
-        there, back = self.diffusion(volume_before), self.diffusion(volume_after)
-        log_there = -jnp.sum((E - self.drift(before) * dt) ** 2) / (4.0 * there * dt) - 0.5 * dimension * jnp.log(there)
-        log_back = -jnp.sum((-E - self.drift(after) * dt) ** 2) / (4.0 * back * dt) - 0.5 * dimension * jnp.log(back)
-        return self.kT * (log_back - log_there + jnp.log(volume_after / volume_before))
+        log = lambda move, drift, diffusion: -jnp.sum((move - drift * dt) ** 2) / (4.0 * diffusion * dt)
+        old, new = jnp.sqrt(volume_before), jnp.sqrt(volume_after)
+        volume, shape = self._diffusion(volume_after)
+        ratio = log(old - new, self._volume_drift(after, new), volume)
+        ratio = ratio - log(new - old, self._volume_drift(before, old), volume) + jnp.log(new / old)
+        if not self.isotropic:
+            E = _deviator(E)
+            ratio = ratio + log(-E, self._shape_drift(after), shape) - log(E, self._shape_drift(before), shape)
+        return self.kT * ratio
+
+
+def _deviator(x: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
+    """Symmetric and traceless part."""
+    return 0.5 * (x + x.T) - jnp.trace(x) / 3.0 * jnp.eye(3, dtype=x.dtype)
 
 
 def stretch(z: Phase, cell: Float[Array, "3 3"], E: Float[Array, "3 3"]) -> tuple[Phase, Float[Array, "3 3"]]:

@@ -1,0 +1,95 @@
+"""The ASE calculator: same numbers as the potential itself, nothing compiled or built twice without need."""
+
+import ase
+import ase.build
+import numpy as np
+import pytest
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.filters import FrechetCellFilter
+from ase.optimize import LBFGS
+
+from enerjax.atoms.calculator import Calculator
+from enerjax.atoms.neighbours import neighbour_list
+from enerjax.atoms.pair import Morse, StillingerWeber, argon
+from enerjax.atoms.structure import Structure
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    """A rattled, sheared cell of eight atoms with its calculator."""
+    atoms = ase.build.bulk("Si", cubic=True)
+    atoms.set_cell(atoms.cell @ (np.eye(3) + np.random.default_rng(0).uniform(-0.03, 0.03, (3, 3))), scale_atoms=True)
+    atoms.rattle(0.1, seed=0)
+    atoms.calc = Calculator(StillingerWeber())
+    return atoms
+
+
+def test_forces_and_stress_are_derivatives(silicon):
+    """Against ASE's finite differences; stress with ASE's sign and order, positive in tension."""
+    np.testing.assert_allclose(silicon.get_forces()[:2], calculate_numerical_forces(silicon, 1e-4, [0, 1]), atol=1e-6)
+    np.testing.assert_allclose(silicon.get_stress(), calculate_numerical_stress(silicon, 1e-5), atol=1e-7)
+    tense = silicon.copy()
+    tense.set_cell(silicon.cell * 1.05, scale_atoms=True)
+    tense.calc = silicon.calc
+    assert tense.get_stress()[:3].mean() > 0
+
+
+def test_same_energy_as_the_potential(silicon):
+    structure = Structure.from_ase(silicon)
+    direct = StillingerWeber()(structure, neighbour_list(structure, StillingerWeber().cutoff))
+    np.testing.assert_allclose(silicon.get_potential_energy(), direct, rtol=1e-12)
+
+
+def test_one_trace_and_few_builds(silicon):
+    """Fifty moves of 0.01 Å: one compilation, and rows built only when the skin is used up."""
+    atoms = silicon.copy()
+    atoms.calc = Calculator(StillingerWeber(), skin=0.6)
+    fresh = Calculator(StillingerWeber(), skin=0.0)
+    rng = np.random.default_rng(1)
+    for k in range(50):
+        atoms.positions += 0.01 * rng.normal(size=(8, 3)) + 0.3  # a common shift does not use up the skin
+        energy = atoms.get_potential_energy()
+        if k % 10 == 0:
+            np.testing.assert_allclose(energy, fresh.get_property("energy", atoms), rtol=1e-12)
+    assert atoms.calc.traces == 1
+    assert atoms.calc.builds <= 3
+
+
+def test_ase_relaxes_the_cell(silicon):
+    """LBFGS with a cell filter finds the exact lattice constant and cohesive energy of silicon."""
+    atoms = silicon.copy()
+    atoms.calc = Calculator(StillingerWeber())
+    LBFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-5, steps=200)
+    np.testing.assert_allclose(atoms.get_potential_energy() / 8, -4.3366, atol=1e-6)
+    np.testing.assert_allclose(atoms.get_volume() ** (1 / 3), 5.430949778, rtol=1e-5)
+    assert atoms.calc.traces <= 2
+
+
+def test_molecules_have_no_stress_and_may_change():
+    atoms = ase.build.molecule("CH4")
+    atoms.calc = Calculator(Morse(4.0, 2.0, 1.1, 8.0, 6.0))
+    assert np.abs(atoms.get_forces().sum(0)).max() < 1e-12
+    with pytest.raises(PropertyNotImplementedError, match="periodic in three directions"):
+        atoms.get_stress()
+    other = ase.build.molecule("C2H6")
+    other.calc = atoms.calc
+    assert other.get_forces().shape == (8, 3)
+
+
+def test_directory_without_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        Calculator(tmp_path)
+
+
+def test_slab_matches_its_padded_box():
+    """Two open-direction treatments of the same slab agree: pbc (1, 1, 0) and a tall periodic box."""
+    slab = ase.build.fcc111("Ar", (2, 2, 3), a=5.3, vacuum=12.0)
+    slab.rattle(0.1, seed=2)
+    potential = argon(7.0)
+    energy = []
+    for pbc in ((True, True, False), (True, True, True)):
+        slab.pbc = pbc
+        slab.calc = Calculator(potential)
+        energy.append(slab.get_potential_energy())
+    np.testing.assert_allclose(energy[0], energy[1], rtol=1e-12)
