@@ -3,6 +3,11 @@
 from .calculator import Calculator as Calculator
 from .dataset import Dataset as Dataset
 from .dataset import read as read
+from .dynamics import NPT as NPT
+from .dynamics import NVE as NVE
+from .dynamics import Chained as Chained
+from .dynamics import Langevin as Langevin
+from .dynamics import Rescaled as Rescaled
 from .equivariant import Config as Config
 from .equivariant import Equivariant as Equivariant
 from .model_io import load as load
@@ -17,7 +22,12 @@ from .predict import Prediction as Prediction
 from .predict import errors as errors
 from .predict import predict as predict
 from .predict import predict_all as predict_all
+from .simulation import Run as Run
+from .simulation import simulate as simulate
 from .structure import Structure as Structure
 from .training import Recipe as Recipe
 from .training import configure as configure
 from .training import fit as fit
+from .vibrations import frequencies as frequencies
+from .vibrations import phonons as phonons
+from .vibrations import relax as relax

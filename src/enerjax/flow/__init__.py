@@ -1,5 +1,11 @@
 """Motions: (energy, phase point) ↦ next phase point, composed of kick, drift and bath."""
 
+from .descent import Fire as Fire
+from .descent import optax_step as optax_step
+from .ensemble import CellRescaling as CellRescaling
+from .ensemble import NoseHoover as NoseHoover
+from .ensemble import VelocityRescaling as VelocityRescaling
+from .ensemble import stretch as stretch
 from .phase import AbstractMass as AbstractMass
 from .phase import Bath as Bath
 from .phase import DiagonalMass as DiagonalMass
