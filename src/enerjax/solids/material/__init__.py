@@ -7,6 +7,8 @@ from .base import divergence as divergence
 from .base import modulus as modulus
 from .base import stress as stress
 from .base import tangent as tangent
+from .crystal import CauchyBorn as CauchyBorn
+from .crystal import Polyconvex as Polyconvex
 from .hyperelastic import MixedNeoHookean as MixedNeoHookean
 from .hyperelastic import MooneyRivlin as MooneyRivlin
 from .hyperelastic import NeoHookean as NeoHookean
@@ -14,6 +16,9 @@ from .hyperelastic import Ogden as Ogden
 from .hyperelastic import PlaneStrain as PlaneStrain
 from .hyperelastic import PlaneStress as PlaneStress
 from .hyperelastic import StVenantKirchhoff as StVenantKirchhoff
+from .inelastic import J2 as J2
+from .inelastic import PlasticState as PlasticState
+from .inelastic import Viscoelastic as Viscoelastic
 from .linear import AnisotropicElastic as AnisotropicElastic
 from .linear import IsotropicElastic as IsotropicElastic
 from .linear import MixedElastic as MixedElastic

@@ -60,13 +60,15 @@ def _cook(name, title, material, kappa, force, method) -> Problem:
 def cook() -> Problem:
     """Cook's membrane, plane stress, E = 1, ν = 1/3, F = 1."""
     material = IsotropicElastic.plane_stress(1.0, 1 / 3)
-    return _cook("cook", "Cook's membrane, plane stress", material, 2.0, 1.0, Ritz(features=400, interior=40))
+    return _cook(
+        "cook", "Cook's membrane, plane stress", material, 2.0, 1.0, Ritz(features=200, interior=28, boundary=40)
+    )
 
 
 def cook_incompressible() -> Problem:
     """Cook's membrane, plane strain, nearly incompressible: E = 250, ν = 0.4999, F = 100."""
     material = IsotropicElastic.from_young(250.0, 0.4999)
-    method = Ritz(features=500, interior=40)
+    method = Ritz(features=250, interior=30, boundary=40)
     return _cook(
         "cook_incompressible", "Cook's membrane, nearly incompressible", material, 3 - 4 * 0.4999, 100.0, method
     )
@@ -75,7 +77,7 @@ def cook_incompressible() -> Problem:
 def cook_neo_hookean() -> Problem:
     """Cook's membrane at finite strain: compressible neo-Hookean, plane strain, E = 240.565, ν = 0.3, F = 100."""
     material = NeoHookean.from_young(240.565, 0.3)
-    method = Ritz(features=300, interior=34, load_steps=1)
+    method = Ritz(features=200, interior=28, boundary=40)
     return _cook("cook_neo_hookean", "Cook's membrane, neo-Hookean", material, 3 - 4 * 0.3, 100.0, method)
 
 
