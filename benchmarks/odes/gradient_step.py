@@ -33,7 +33,15 @@ def case(name):
     if name == "spiral":
         A = np.array([[-0.1, 2.0], [-2.0, -0.1]], np.float32)
         ts = np.linspace(0, 1.5, 30, dtype=np.float32)
-        return [2, 50, 2], lambda y: y**3, jnp.tanh, lambda x: x, ts, np.array([[2.0, 0.0]], np.float32), lambda y: y**3 @ A
+        return (
+            [2, 50, 2],
+            lambda y: y**3,
+            jnp.tanh,
+            lambda x: x,
+            ts,
+            np.array([[2.0, 0.0]], np.float32),
+            lambda y: y**3 @ A,
+        )
     ts = np.linspace(0, 10, 100, dtype=np.float32)
     starts = rng.uniform(-0.6, 1, (256 if name == "batch256" else 32, 2)).astype(np.float32)
     truth = lambda y: jnp.stack([y[1] / (1 + y[1]), -y[0] / (1 + y[0])])
@@ -111,7 +119,10 @@ def main():
             compiled[label] = step
             value, gradient = step(params)
             norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))
-            print(f"{name:9s} {label:36s} loss {float(value):.6f} |g| {float(norm):.6f} compile {cost[label][0]:5.1f} s", flush=True)
+            print(
+                f"{name:9s} {label:36s} loss {float(value):.6f} |g| {float(norm):.6f} compile {cost[label][0]:5.1f} s",
+                flush=True,
+            )
         turns = 20 if len(starts) == 1 else 3
         for _ in range(options.rounds):  # interleaved: a loaded machine slows all alike
             for label, step in compiled.items():
@@ -122,7 +133,9 @@ def main():
         base = min(cost["diffrax, defaults"][1:])
         for label, times in cost.items():
             best = min(times[1:])
-            print(f"{name:9s} {label:36s} {best:9.3f} ms (median {np.median(times[1:]):9.3f})  {base / best:6.2f} x diffrax")
+            print(
+                f"{name:9s} {label:36s} {best:9.3f} ms (median {np.median(times[1:]):9.3f})  {base / best:6.2f} x diffrax"
+            )
 
 
 if __name__ == "__main__":

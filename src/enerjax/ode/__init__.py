@@ -1,11 +1,20 @@
 """Laws of motion: fields, learned from their paths, read, and steered."""
 
+from .control import Controller as Controller
+from .control import ForwardModel as ForwardModel
+from .control import InverseModel as InverseModel
+from .control import closed_loop as closed_loop
+from .control import fit_transitions as fit_transitions
+from .control import stirred_tank as stirred_tank
+from .control import transitions as transitions
+from .control import two_link_arm as two_link_arm
 from .symbolic import Reading as Reading
 from .symbolic import sparse_law as sparse_law
 from .training import Learned as Learned
 from .training import collocate as collocate
 from .training import learn as learn
 from .training import path_loss as path_loss
+from .training import refine as refine
 from .training import shooting as shooting
 from .training import smoothed as smoothed
 from .vector_field import Controlled as Controlled
