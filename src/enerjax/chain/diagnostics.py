@@ -80,8 +80,7 @@ def ess_bulk(x: np.ndarray) -> float:
 
 def ess_quantile(x: np.ndarray, probability: float) -> float:
     """ESS of a quantile."""
-    halves = split_chains(x)
-    return ess((halves <= np.quantile(halves, probability)).astype(float))
+    return ess(split_chains(x <= np.quantile(x, probability)).astype(float))
 
 
 def ess_tail(x: np.ndarray) -> float:
@@ -109,7 +108,7 @@ def ebfmi(energy: np.ndarray) -> np.ndarray:
 
     M. Betancourt, arXiv:1604.00695 (2016).
     """
-    return np.mean(np.diff(energy, axis=1) ** 2, axis=1) / energy.var(axis=1)
+    return np.mean(np.diff(energy, axis=1) ** 2, axis=1) / energy.var(axis=1, ddof=1)
 
 
 def pareto_k(log_ratios: np.ndarray) -> float:
@@ -119,7 +118,7 @@ def pareto_k(log_ratios: np.ndarray) -> float:
     Technometrics 51, 316 (2009), with PSIS' weak prior.
     """
     weights = np.sort(np.exp(log_ratios - np.max(log_ratios)).ravel())
-    tail = int(min(0.2 * weights.size, 3 * np.sqrt(weights.size)))
+    tail = int(np.ceil(min(0.2 * weights.size, 3 * np.sqrt(weights.size))))
     if tail < 5 or weights[-1] <= weights[0] * (1 + 1e-10):
         return float("-inf") if weights[-1] <= weights[0] * (1 + 1e-10) else float("nan")
     x = weights[-tail:] - weights[-tail - 1]

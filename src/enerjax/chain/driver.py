@@ -62,7 +62,8 @@ class Request:
     def plan(self, dtype) -> Plan:
         """The arguments of the program."""
         numbers = (self.adapt, self.symmetric, self.target, self.fresh)
-        return Plan(np.int32(self.draws), np.int32(self.max_depth), *(np.asarray(x, dtype) for x in numbers))
+        whole = (np.asarray(x, np.int32) for x in (self.draws, self.max_depth))
+        return Plan(*whole, *(np.asarray(x, dtype) for x in numbers))
 
 
 @dataclass
@@ -159,9 +160,10 @@ def serve_in_threads(compiled: Program, keys: list[np.ndarray], lives: list[Gene
     """One chain per core at a time, spread over the devices; Ctrl-C stops all at their next block."""
     devices = jax.local_devices()
     going = True
+    wide = bool(jax.config.jax_enable_x64)  # flags set by a context manager do not reach other threads by themselves
 
     def work(c: int):
-        with jax.default_device(devices[c % len(devices)]):
+        with jax.enable_x64(wide), jax.default_device(devices[c % len(devices)]):
             return serve_alone(compiled, keys[c], lives[c], lambda: going)
 
     workers = min(len(lives), max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(devices)))
@@ -188,12 +190,13 @@ def serve_together(compiled: Program, keys: list[np.ndarray], lives: list[Genera
     while any(r is not None for r in requests):
         served = [r or l for r, l in zip(requests, last, strict=True)]
         plans = [s.plan(compiled.flat.dtype) for s in served]
-        plans = [p if r else eqx.tree_at(lambda p: p.draws, p, np.int32(0)) for p, r in zip(plans, requests, strict=True)]
+        plans = [p if r else eqx.tree_at(lambda p: p.draws, p, np.asarray(0, np.int32)) for p, r in zip(plans, requests, strict=True)]
         chains, blocks = compiled.call(
             stack([s.chain for s in served]), stack([s.metric for s in served]), stack(plans), stacked_keys, together=True
         )
-        gathered = jax.tree.map(np.asarray, (chains, blocks))
-        parts = [jax.tree.map(lambda x, c=c: x[c], gathered) for c in range(len(lives))]
+        chains, blocks = jax.tree.map(np.asarray, (chains, blocks))
+        of = lambda x, c: jax.tree.map(lambda leaf: leaf[c], x)
+        parts = [(jax.tree.map(jnp.asarray, of(chains, c)), of(blocks, c)) for c in range(len(lives))]
         for c, request in enumerate(requests):
             if request is None:
                 continue

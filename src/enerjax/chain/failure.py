@@ -42,7 +42,7 @@ class Guarded(eqx.Module):
         return jnp.where(code == 0, value, LOST * (1 + code).astype(x.dtype))
 
 
-def split(result: PyTree) -> tuple[Scalar, Array]:
+def split(result: PyTree) -> tuple[Array, Array]:
     """(value, why) of what an energy returned; why = 0 where it did not say."""
     if not isinstance(result, tuple):
         return jnp.asarray(result), jnp.zeros((), jnp.int32)

@@ -35,7 +35,7 @@ class Layout:
         leaves = jax.tree.leaves(x)
         return np.concatenate([np.ravel(np.asarray(v)) for v in leaves]).astype(self.dtype)
 
-    def __call__(self, x: Array) -> PyTree:
+    def __call__(self, x: Array | np.ndarray) -> PyTree:
         """Flat vector [..., d] -> pytree with leaves [..., *shape]."""
         ends = np.cumsum([int(np.prod(s)) for s in self.shapes])[:-1].tolist()
         parts = np.split(x, ends, axis=-1) if isinstance(x, np.ndarray) else jnp.split(x, ends, axis=-1)

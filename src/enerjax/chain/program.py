@@ -21,6 +21,7 @@ from .._array import Array, Energy, Float, Scalar
 from .metric import AbstractMetric
 from .nuts import Point, Tree, alive, begin, growing, leaf, merge, sprout
 
+Number = Float[Array | np.ndarray, ""]
 STATS = ("energy", "potential", "acceptance", "symmetric", "step_size", "steps", "depth", "why")
 
 
@@ -59,12 +60,12 @@ class Chain(eqx.Module):
 class Plan(eqx.Module):
     """What to do in one call; everything here may change without compiling."""
 
-    draws: Int[Array, ""]
-    max_depth: Int[Array, ""]
-    adapt: Scalar  # 1: the step size follows the acceptance; 0: it stays
-    symmetric: Scalar  # 1: the acceptance counts energy errors of both signs alike
-    target: Scalar
-    fresh: Scalar  # 1: only evaluate the energy at the position
+    draws: Int[Array | np.ndarray, ""]
+    max_depth: Int[Array | np.ndarray, ""]
+    adapt: Number  # 1: the step size follows the acceptance; 0: it stays
+    symmetric: Number  # 1: the acceptance counts energy errors of both signs alike
+    target: Number
+    fresh: Number  # 1: only evaluate the energy at the position
 
 
 class Block(eqx.Module):

@@ -169,7 +169,7 @@ def _life(
         kept = np.concatenate([b.draws for b in blocks])[thin - 1 :: thin]
         for i in np.nonzero(stats[:, STATS.index("why")])[0]:
             place = np.concatenate([b.ends for b in blocks])[i]
-            told.failed(c, count + i // thin, int(stats[i, STATS.index("why")]), place)
+            told.failed(c, count + int(i) // thin, int(stats[i, STATS.index("why")]), place)
         store.append(c, kept, _thinned(stats, thin))
         store.save(c, _pack(chain, metric))
         report.tell(c, True, len(kept), stats)
@@ -233,8 +233,8 @@ def _pack(chain: Chain, metric) -> dict[str, np.ndarray]:
 
 
 def _unpack(state: dict[str, np.ndarray], template) -> tuple[Chain, object]:
-    zero = jnp.zeros(())
-    chain = Chain(Point(zero, zero), Tuning.at(1.0, zero.dtype), zero)
+    rows = jnp.asarray(state["chain0"])
+    chain = Chain(Point(rows, rows[0, 0]), Tuning.at(1.0, rows.dtype), jnp.zeros((), jnp.int32))
     fill = lambda like, name: jax.tree.unflatten(
         jax.tree.structure(like), [jnp.asarray(state[f"{name}{i}"]) for i in range(len(jax.tree.leaves(like)))]
     )

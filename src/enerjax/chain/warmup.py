@@ -86,7 +86,7 @@ def settled(energies: np.ndarray, enough: int) -> bool:
     a, b = energies[: n // 2], energies[n // 2 :]
     # errors from the means of batches of ten, which are nearly independent
     error = lambda x: np.std([c.mean() for c in np.array_split(x, max(len(x) // 10, 2))], ddof=1) / np.sqrt(len(x) // 10)
-    return abs(a.mean() - b.mean()) < 3 * np.hypot(error(a), error(b)) + 1e-12 * abs(a.mean())
+    return bool(abs(a.mean() - b.mean()) < 3 * np.hypot(error(a), error(b)) + 1e-12 * abs(a.mean()))
 
 
 def change(old: AbstractMetric, new: AbstractMetric, d: int) -> float:

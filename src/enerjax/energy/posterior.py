@@ -18,8 +18,8 @@ class Posterior(AbstractEnergy):
     """U(u), an energy of the free parameters.
 
     Attributes:
-        log_likelihood: `(x) -> log p` or, with `data`, `(x, data) -> log p`; it may return `(log p, why)`, `why` an integer
-            or a diffrax result that says why it failed (0: it did not).
+        log_likelihood: `(x) -> log p` or, with `data`, `(x, data) -> log p`; it may return `(log p, why)`, `why` an
+            integer or a diffrax result that says why it failed (0: it did not).
         priors: name -> log density of that parameter (elements are summed), or one function of all parameters.
         transforms: name -> bijection; parameters without one are real.
         data: arrays that the likelihood sees; leaves, so that changing them never compiles again.
@@ -66,7 +66,7 @@ class Posterior(AbstractEnergy):
 def posterior(
     log_likelihood: Callable,
     priors: Mapping[str, Callable] | Callable | None = None,
-    transforms: Mapping[str, AbstractTransform] | None = None,
+    transforms: Mapping | None = None,
     data: PyTree = None,
 ) -> Posterior:
     """−log posterior from its parts; see `Posterior`.

@@ -3,7 +3,7 @@
 Each maps free numbers u to a parameter x = x(u) and gives log |det ∂x/∂u|, the volume that a density must carry along.
 One parameter at a time, of any shape the bijection asks for; batches by `vmap`.
 
-Stan Reference Manual, Constraint Transforms; D. Lewandowski et al., J. Multivar. Anal. 100, 1989 (2009) for correlations.
+Stan Reference Manual, Constraint Transforms; for correlations D. Lewandowski et al., J. Multivar. Anal. 100, 1989 (2009).
 """
 
 import abc
@@ -129,8 +129,8 @@ class Simplex(AbstractTransform):
 class CorrelationCholesky(AbstractTransform):
     """The Cholesky factor L [k, k] of a correlation matrix, from k(k−1)/2 free numbers: rows of unit length.
 
-    With canonical partial correlations zᵢⱼ = tanh uᵢⱼ, Lᵢⱼ = zᵢⱼ √(1 − Σ_{m<j} Lᵢₘ²). The log-Jacobian is that of u ↦ the
-    strictly lower triangle of L.
+    With canonical partial correlations zᵢⱼ = tanh uᵢⱼ, Lᵢⱼ = zᵢⱼ √(1 − Σ_{m<j} Lᵢₘ²). The log-Jacobian is that of
+    u ↦ the strictly lower triangle of L.
     """
 
     size: int = eqx.field(static=True)
@@ -139,10 +139,10 @@ class CorrelationCholesky(AbstractTransform):
         k = self.size
         rows, columns = jnp.tril_indices(k, -1)
         z = jnp.zeros((k, k), u.dtype).at[rows, columns].set(jnp.tanh(u))
-        log_rest = 0.5 * jnp.log1p(-(z**2))  # log √(1 − z²); 0 on and above the diagonal
+        log_tanh = 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))  # log(1 − tanh²u), finite wherever u is
+        log_rest = jnp.zeros((k, k), u.dtype).at[rows, columns].set(log_tanh / 2)
         left = jnp.cumsum(log_rest, axis=1) - log_rest  # log √(1 − Σ_{m<j} L²)
         lower = jnp.tril(jnp.exp(left) * (z + jnp.eye(k, dtype=u.dtype)))
-        log_tanh = 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))  # log(1 − tanh²u)
         return lower, jnp.sum(log_tanh) + jnp.sum(jnp.where(jnp.tri(k, k, -1, dtype=bool), left, 0.0))
 
     def inverse(self, x):

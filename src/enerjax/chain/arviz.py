@@ -1,0 +1,120 @@
+"""The door to ArviZ, both of its lines: `InferenceData` (0.x) and xarray's `DataTree` (1.x); files and plots."""
+
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+_NAMES = {
+    "energy": "energy",
+    "potential": "potential",
+    "acceptance": "acceptance_rate",
+    "step_size": "step_size",
+    "steps": "n_steps",
+    "depth": "tree_depth",
+    "divergence": "diverging",
+    "why": "why",
+}
+
+
+def _arviz():
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 0.23 announces 1.0 at every import
+            import arviz
+    except ImportError as error:
+        raise ImportError("to_arviz needs ArviZ: pip install 'enerjax[arviz]'.") from error
+    return arviz
+
+
+def variables(posterior) -> dict[str, np.ndarray]:
+    """Leaves of the draws under names that NetCDF accepts; a single unnamed leaf is `x`."""
+    from .flat import layout
+
+    names = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), posterior.draws)).names
+    leaves = jax.tree.leaves(posterior.draws)
+    return {re.sub(r"[^0-9A-Za-z_.]", "_", n): np.asarray(x) for n, x in zip(names, leaves, strict=True)}
+
+
+def to_arviz(posterior) -> Any:
+    """Draws, sample statistics and log density (`lp`), as ArviZ knows them."""
+    az = _arviz()
+    stats = {_NAMES[k]: np.asarray(v) for k, v in posterior.stats.items()} | {"lp": -np.asarray(posterior.stats["potential"])}
+    groups = {"posterior": variables(posterior), "sample_stats": stats}
+    if int(az.__version__.split(".")[0]) >= 1:
+        return az.from_dict(groups)
+    return az.from_dict(**groups)
+
+
+def save(posterior, path: str | Path) -> Path:
+    """Write `path`: NetCDF if it ends in .nc, a Zarr store if it ends in .zarr; whole or not at all.
+
+    Raises:
+        ValueError: on any other ending.
+    """
+    path = Path(path)
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"save: {path.name!r} ends neither in .nc nor in .zarr.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = to_arviz(posterior)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    if path.suffix == ".nc":
+        data.to_netcdf(str(part))
+    else:
+        shutil.rmtree(part, ignore_errors=True)
+        data.to_zarr(str(part))
+        shutil.rmtree(path, ignore_errors=True)
+    part.replace(path)
+    return path
+
+
+def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
+    """(caption, matplotlib figure): traces, ranks, pairs and energies by ArviZ, of the `limit` worst-mixing coordinates.
+
+    Divergent draws are marked. On ArviZ 1.x the figures come from its plotting package.
+    """
+    az = _arviz()
+    import matplotlib
+
+    backend = matplotlib.get_backend()
+    matplotlib.use("agg", force=True)  # figures are returned, never shown: no window system is needed
+    import matplotlib.pyplot as plt
+
+    table = posterior.table
+    worst = np.argsort(np.nan_to_num(table["ess_bulk"], nan=-1))[:limit]
+    names = [str(table["name"][i]) for i in worst]
+    leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(posterior.draws)]
+    columns = np.concatenate(leaves, axis=-1)
+    stats = {"diverging": np.asarray(posterior.stats["divergence"]), "energy": np.asarray(posterior.stats["energy"])}
+    groups = {"posterior": {n: columns[..., i] for n, i in zip(names, worst, strict=True)}, "sample_stats": stats}
+    one = int(az.__version__.split(".")[0]) >= 1
+    data = az.from_dict(groups) if one else az.from_dict(**groups)
+    figures = []
+    calls = [
+        ("Traces of the coordinates that mix worst", "plot_trace", {}),
+        ("Ranks of their draws, chain by chain: flat when the chains agree", "plot_rank", {}),
+        ("Pairs; divergent draws are marked", "plot_pair", {"divergences": True} if not one else {}),
+        ("Energies and their changes: alike when momenta explore well", "plot_energy", {}),
+    ]
+    try:
+        for caption, function, options in calls:
+            chosen = names[:4] if function == "plot_pair" else names
+            if function == "plot_pair" and len(chosen) < 2:
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if one:
+                    made = getattr(az, function)(data, backend="matplotlib")
+                    figures.append((caption, np.ravel(made.viz["figure"].item())[0]))
+                else:
+                    var = {} if function == "plot_energy" else {"var_names": chosen}
+                    getattr(az, function)(data, **var, **options)
+                    figures.append((caption, plt.gcf()))
+    finally:
+        plt.close("all")
+        matplotlib.use(backend, force=True)
+    return figures

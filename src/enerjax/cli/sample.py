@@ -1,0 +1,112 @@
+"""`enerjax sample MODEL.py`: a file that defines an energy, its posterior as NetCDF or Zarr with summary and plots."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Json, Seed, run, say
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A Python file defining energy(x) or log_density(x), and initial(key).")],
+    chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 4,
+    warmup: Annotated[int, typer.Option(min=0, help="Warm-up draws at most; it ends sooner when it is good.")] = 1000,
+    draws: Annotated[int, typer.Option(min=4, help="Kept draws per chain.")] = 1000,
+    out: Annotated[Path, typer.Option(help="Where the posterior goes: .nc (NetCDF) or .zarr.")] = Path("posterior.nc"),
+    target: Annotated[float, typer.Option(min=0.5, max=0.999, help="Acceptance the step size is tuned for.")] = 0.8,
+    thin: Annotated[int, typer.Option(min=1, help="Keep every so many-th draw.")] = 1,
+    plots: Annotated[bool, typer.Option(help="Write trace, rank, pair and energy plots beside the posterior.")] = True,
+    seed: Seed = 0,
+    json: Json = False,
+):
+    """Sample a posterior with NUTS. The same command again resumes a run that was stopped.
+
+    MODEL.py defines `energy(x)` (minus the log density) or `log_density(x)`, on any pytree x of floats, and
+    `initial(key)`, a start point; or an `energy` made by `enerjax.energy.posterior`, whose parameters may be constrained.
+    """
+    run(lambda: _sample(model, chains, warmup, draws, out, target, thin, plots, seed), json)
+
+
+def _sample(path, chains, warmup, draws, out, target, thin, with_plots, seed):
+    # the compiled program is kept between runs, so that a resumed one starts at once; the user's setting wins
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "enerjax" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    import hashlib
+    import shutil
+
+    import jax
+    import jax.random as jr
+
+    from ..chain import sample
+    from ..chain.arviz import plots as figures
+    from .report import save
+
+    if out.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"--out: {out.name!r} ends neither in .nc nor in .zarr")
+    with jax.enable_x64(True):
+        energy, initial = load(path)
+        # unfinished draws wait beside the result; another model text or other settings start afresh
+        identity = hashlib.sha256(path.read_bytes() + repr((chains, warmup, draws, target, thin, seed)).encode())
+        part = out.with_name(f".{out.name}.{identity.hexdigest()[:12]}")
+        if (part / "run.json").exists():
+            say(f"resuming from {part}")
+        posterior = sample(
+            energy, initial, jr.key(seed), chains=chains, warmup=warmup, draws=draws, target=target, thin=thin,
+            directory=part, progress=say,
+        )  # fmt: skip
+        say(str(posterior.summary()))
+        posterior.save(out)
+        written = [str(out)]
+        if with_plots:
+            for _, figure in (made := figures(posterior)):
+                name = out.with_name(f"{out.stem}_{('trace', 'rank', 'pair', 'energy')[len(written) - 1]}.png")
+                if len(made) == 3 and len(written) >= 3:
+                    name = out.with_name(f"{out.stem}_energy.png")
+                save(figure, name)
+                written.append(str(name))
+        worst = posterior.diagnostics()
+        shutil.rmtree(part)
+    keys = ("max_rhat", "min_ess_bulk", "min_ess_tail", "min_ebfmi", "divergences", "gradients", "acceptance")
+    return {k: worst[k] for k in keys} | {"seconds": posterior.seconds[0], "cpu_seconds": posterior.seconds[1], "files": written}
+
+
+def load(path: Path):
+    """(energy, initial) of a model file.
+
+    Raises:
+        ValueError: if the file is missing, does not run, or lacks one of the two; says which.
+    """
+    import importlib.util
+    import sys
+
+    import jax.numpy as jnp
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))  # a model may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    initial = getattr(module, "initial", None)
+    energy = getattr(module, "energy", None)
+    if energy is None and (log_density := getattr(module, "log_density", None)) is not None:
+
+        def energy(x):
+            result = log_density(x)
+            return (-jnp.asarray(result[0]), *result[1:]) if isinstance(result, tuple) else -jnp.asarray(result)
+
+    if energy is None or not callable(energy):
+        raise ValueError(f"{path} defines neither energy(x) nor log_density(x)")
+    if initial is None:
+        raise ValueError(f"{path} does not define initial(key), the start point of a chain")
+    return energy, initial

@@ -1,0 +1,62 @@
+"""Our diagnostics equal ArviZ's, on white, sticky and antithetic chains of even and odd length."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from enerjax.chain import diagnostics as dg
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    az = pytest.importorskip("arviz")
+
+
+def chains(n, rho, seed=0):
+    e = np.random.default_rng(seed).standard_normal((4, n))
+    x = e.copy()
+    for i in range(1, n):
+        x[:, i] = rho * x[:, i - 1] + e[:, i]
+    return x
+
+
+@pytest.mark.parametrize("n", [4, 5, 8, 37, 100, 501])
+@pytest.mark.parametrize("rho", [0.0, 0.9, -0.5, 0.99])
+def test_against_arviz(n, rho):
+    x = chains(n, rho)
+    theirs = [az.rhat(x), az.ess(x), az.ess(x, method="tail"), az.mcse(x), az.mcse(x, method="sd")]
+    ours = [dg.rhat(x), dg.ess_bulk(x), dg.ess_tail(x), dg.mcse_mean(x), dg.mcse_sd(x)]
+    np.testing.assert_allclose(ours, np.array(theirs, float), rtol=1e-9)
+
+
+def test_ebfmi_against_arviz():
+    x = chains(400, 0.8)
+    np.testing.assert_allclose(dg.ebfmi(x), az.bfmi(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_pareto_k_against_arviz(scale):
+    logs = np.random.default_rng(1).standard_normal(4000) * scale
+    assert dg.pareto_k(logs) == pytest.approx(float(az.psislw(logs.copy())[1]), abs=0.02)
+
+
+def test_pareto_k_knows_the_tail():
+    """Ratios of a Pareto distribution of shape k have that k."""
+    u = np.random.default_rng(2).random(20_000)
+    for k in (0.2, 0.5, 0.9):
+        assert dg.pareto_k(-k * np.log(u)) == pytest.approx(k, abs=0.12)
+
+
+def test_ess_of_an_autoregression():
+    """AR(1): n (1−ρ)/(1+ρ)."""
+    x = chains(5000, 0.6, seed=3)
+    assert dg.ess(x) == pytest.approx(20_000 * 0.4 / 1.6, rel=0.1)
+
+
+def test_disagreeing_chains_and_constants():
+    x = chains(500, 0.0)
+    assert dg.rhat(x) < 1.01
+    assert dg.rhat(x + np.array([[0.0], [0.0], [0.0], [2.0]])) > 1.2
+    scaled = x * np.array([[1.0], [1.0], [1.0], [4.0]])  # same means: only the folded statistic sees it
+    assert dg.rhat(scaled) > 1.1
+    assert np.isnan(dg.rhat(np.ones((4, 100)))) and np.isnan(dg.ess_bulk(x * np.nan))

@@ -1,0 +1,159 @@
+"""The driver: reproducible, independent chains, resumable, constrained, honest about failures and bad input."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jax.scipy.stats import cauchy, norm
+
+from enerjax import chain
+from enerjax import energy as en
+
+Y = jnp.array([28.0, 8, -3, 7, -1, 1, 18, 12])
+S = jnp.array([15.0, 10, 16, 11, 9, 11, 10, 18])
+SCHOOLS = en.posterior(
+    lambda x: norm.logpdf(Y, x["mu"] + x["tau"] * x["z"], S).sum(),
+    {"z": norm.logpdf, "mu": lambda m: norm.logpdf(m, 0, 5), "tau": lambda t: cauchy.logpdf(t, 0, 5)},
+    {"tau": en.Positive()},
+)
+
+
+def start(key):
+    return {"z": jr.normal(key, (8,)), "mu": jnp.zeros(()), "tau": jnp.ones(())}
+
+
+@pytest.fixture(scope="module")
+def schools():
+    return chain.sample(SCHOOLS, start, jr.key(0), target=0.95)
+
+
+def test_eight_schools_against_reference(schools):
+    """posteriordb's reference: mean and standard deviation of mu and tau (10 000 draws of Stan)."""
+    table = schools.summary().table
+    at = {n: i for i, n in enumerate(table["name"])}
+    for name, mean, sd in (("mu", 4.4105, 3.3091), ("tau", 3.6020, 3.1974)):
+        i = at[name]
+        assert abs(table["mean"][i] - mean) < 4 * np.hypot(table["mcse_mean"][i], sd / 100)
+        assert abs(table["sd"][i] - sd) < 4 * np.hypot(table["mcse_sd"][i], sd / 70)
+    worst = schools.diagnostics()
+    assert worst["max_rhat"] < 1.01 and worst["min_ess_bulk"] > 1000 and worst["min_ebfmi"] > 0.5
+    assert np.all(schools.draws["tau"] > 0) and schools.draws["z"].shape == (4, 1000, 8)
+    assert max(schools.warmup["draws"]) < 600, "warm-up should stop when it is good"
+
+
+def test_chains_do_not_know_of_each_other(schools):
+    two = chain.sample(SCHOOLS, start, jr.key(0), target=0.95, chains=2, draws=200)
+    for a, b in zip(jax.tree.leaves(two.draws), jax.tree.leaves(schools.draws), strict=True):
+        np.testing.assert_array_equal(a, b[:2, :200])
+
+
+def test_vectorised_chains_agree(schools):
+    together = chain.sample(SCHOOLS, start, jr.key(1), target=0.95, vectorise=True, draws=500)
+    a, b = together.draws["mu"], schools.draws["mu"]
+    error = np.hypot(chain.diagnostics.mcse_mean(a), chain.diagnostics.mcse_mean(b))
+    assert abs(a.mean() - b.mean()) < 4 * error
+    assert together.diagnostics()["max_rhat"] < 1.02
+
+
+def test_stopped_run_resumes_exactly(tmp_path, schools):
+    options = dict(target=0.95, draws=300, chains=2, block=50)
+    whole = chain.sample(SCHOOLS, start, jr.key(0), **options)
+
+    class Stop(Exception):
+        pass
+
+    def bomb(line):
+        raise Stop
+
+    calls = []
+    real = chain.store.Store.save
+
+    def save(self, c, state):
+        real(self, c, state)
+        calls.append(c)
+        if len(calls) == 7:
+            raise Stop
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(chain.store.Store, "save", save)
+    with pytest.raises(Stop):
+        chain.sample(SCHOOLS, start, jr.key(0), directory=tmp_path, **options)
+    patch.undo()
+    done = [int(np.load(f)["count"]) for f in sorted(tmp_path.glob("chain-*.npz"))]
+    assert 0 < sum(done) < 600
+    resumed = chain.sample(SCHOOLS, start, jr.key(0), directory=tmp_path, **options)
+    np.testing.assert_array_equal(resumed.unconstrained, whole.unconstrained)
+    with pytest.raises(ValueError, match="another run"):
+        chain.sample(SCHOOLS, start, jr.key(1), directory=tmp_path, **options)
+
+
+def test_thinning_keeps_every_nth(schools):
+    thin = chain.sample(SCHOOLS, start, jr.key(0), target=0.95, chains=1, draws=50, thin=4)
+    np.testing.assert_array_equal(thin.draws["mu"][0], schools.draws["mu"][0, 3:200:4])
+
+
+def test_failures_carry_their_reason(key):
+    """A model that reports why it failed: the proposal is rejected, counted, located; the rest is a truncated normal."""
+
+    def energy(x):
+        why = jnp.where(x > 1.0, 2, 0)
+        return 0.5 * x**2 + jnp.where(x > 1.0, jnp.nan, 0.0), why
+
+    post = chain.sample(energy, jnp.zeros(()), key, reasons={2: "the solver ran out of steps"}, draws=2000)
+    assert post.draws.max() <= 1.0
+    assert len(post.failures) > 10 and {f.why for f in post.failures} == {chain.failure.USER + 1}
+    assert all(f.place[0] > 1 for f in post.failures)
+    assert any("ran out of steps" in line for line in post.advice())
+    truncated = -norm.pdf(1.0) / norm.cdf(1.0)
+    assert abs(post.draws.mean() - truncated) < 5 * chain.diagnostics.mcse_mean(post.draws)
+
+
+@pytest.mark.parametrize(
+    ("energy", "initial", "said"),
+    [
+        (lambda x: jnp.sum(x), jnp.arange(3), "int"),
+        (lambda x: x, jnp.ones(3), "real scalar"),
+        (lambda x: jnp.sum(x) * jnp.nan, jnp.ones(3), "no usable start"),
+        (lambda x: jnp.sum(jnp.sqrt(x["b"])) + x["a"], {"a": 1.0, "b": -10 * jnp.ones(2)}, r"b\[0\]"),
+        (lambda x: 0.0, {}, "no parameters"),
+    ],
+)
+def test_bad_input_is_told_before_sampling(energy, initial, said, key):
+    with pytest.raises(ValueError, match=said):
+        chain.sample(energy, initial, key, chains=1)
+
+
+def test_files_and_arviz(schools, tmp_path):
+    az = pytest.importorskip("arviz")
+    data = schools.to_arviz()
+    assert data.posterior["z"].shape == (4, 1000, 8)
+    np.testing.assert_array_equal(data.sample_stats["diverging"], schools.stats["divergence"])
+    path = schools.save(tmp_path / "p.nc")
+    again = az.from_netcdf(str(path))
+    np.testing.assert_allclose(again.posterior["tau"], schools.draws["tau"])
+    with pytest.raises(ValueError, match="nc"):
+        schools.save(tmp_path / "p.txt")
+    text = str(schools.summary())
+    assert "tau" in text and "max_rhat" in text
+
+
+def test_command_line(tmp_path, capfd, monkeypatch):
+    from typer.testing import CliRunner
+
+    from enerjax.cli import app
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    model = tmp_path / "model.py"
+    model.write_text("def log_density(x):\n    return -0.5 * (x - 3) ** 2\n\ndef initial(key):\n    return 0.0\n")
+    out = tmp_path / "p.nc"
+    args = ["sample", str(model), "--draws", "300", "--chains", "2", "--out", str(out), "--json", "--no-plots"]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0, result.output
+    row = json.loads([line for line in capfd.readouterr().out.splitlines() if line.startswith("{")][-1])
+    assert row["divergences"] == 0 and row["min_ess_bulk"] > 100 and out.exists()
+    empty = tmp_path / "empty.py"
+    empty.write_text("x = 1\n")
+    assert CliRunner().invoke(app, ["sample", str(empty)]).exit_code == 2
