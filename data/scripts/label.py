@@ -34,7 +34,7 @@ def finished(labels):
 
 
 def geometry(numbers, positions):
-    rows = [f"{SYMBOL[int(z)]} {p[0]:.12f} {p[1]:.12f} {p[2]:.12f}" for z, p in zip(numbers, positions)]
+    rows = [f"{SYMBOL[int(z)]} {p[0]:.12f} {p[1]:.12f} {p[2]:.12f}" for z, p in zip(numbers, positions, strict=True)]
     return psi4.geometry("0 1\n" + "\n".join(rows) + "\nsymmetry c1\nno_com\nno_reorient\n")
 
 

@@ -145,7 +145,7 @@ def prepare(data: Dataset, cutoff: float, reference, dtype=np.float32) -> tuple[
     for b, (n, k) in enumerate(keys):
         members = np.flatnonzero(bucket == b)
         place[members] = np.arange(len(members))
-        batches.append(_stack([data[i] for i in members], [rows[i] for i in members], n, k, reference, dtype))
+        batches.append(_stack([data[i] for i in members.tolist()], [rows[i] for i in members.tolist()], n, k, reference, dtype))
     return batches, bucket, place
 
 

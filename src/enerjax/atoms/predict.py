@@ -11,7 +11,7 @@ from .batch import prepare
 from .dataset import Dataset
 from .equivariant import Equivariant
 from .neighbours import neighbours_of
-from .potential import AbstractPotential, energy_forces, energy_forces_stress
+from .potential import AbstractPotential, energy_forces, energy_forces_stress, reference_energy
 from .structure import Structure
 
 _energy_forces = eqx.filter_jit(energy_forces)
@@ -43,7 +43,7 @@ def predict(model: AbstractPotential, structure) -> Prediction:
     """
     if not isinstance(structure, Structure):
         structure = Structure.from_ase(structure)
-    reference = float(_checked_reference(model, structure).sum())
+    reference = reference_energy(model, structure)
     neighbours = neighbours_of(structure, model.cutoff)
     if all(structure.pbc):
         energy, forces, stress = _energy_forces_stress(_Interaction(model), structure, neighbours)
@@ -59,14 +59,6 @@ class _Interaction(eqx.Module):
 
     def __call__(self, structure, neighbours):
         return self.model.interaction(structure, neighbours)
-
-
-def _checked_reference(model, structure: Structure) -> np.ndarray:
-    species = np.asarray(structure.species)
-    for term in getattr(model, "terms", (model,)):
-        if isinstance(term, Equivariant):
-            term.kinds(species)  # refuses unknown elements before anything is compiled
-    return model.reference(species)
 
 
 def predict_all(
@@ -85,14 +77,14 @@ def predict_all(
     done = 0
     for b, frames in enumerate(buckets):
         members = np.flatnonzero(bucket == b)
-        stressed = frames.cell is not None and all(data[members[0]].pbc)
+        stressed = frames.cell is not None and all(data[int(members[0])].pbc)
         for start in range(0, len(members), batch):
             chosen = members[start : start + batch]
             filled = np.resize(chosen, batch) if len(members) > batch else chosen  # one shape per bucket
             energy, forces, stress = _batch(model, frames.at(row[filled]), stressed)
             energy, forces = np.asarray(energy, float), np.asarray(forces)
             stress = None if stress is None else np.asarray(stress)
-            for k, i in enumerate(chosen):
+            for k, i in enumerate(chosen.tolist()):
                 n = len(data[i].numbers)
                 total = energy[k] + float(model.reference(data[i].numbers).sum())
                 out[i] = Prediction(total, forces[k, :n], None if stress is None else stress[k])

@@ -18,13 +18,14 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value with arrays as lists and NaN as None: what JSON can hold."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "dtype"):
-        return _plain(np.asarray(value).tolist())
+        return plain(np.asarray(value).tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None  # JSON has no NaN
     return value
@@ -56,8 +57,8 @@ def run(work: Callable[[], dict[str, Any]], json: bool) -> None:
         os.dup2(stdout, 1)
         os.close(stdout)
     if json:
-        print(_json.dumps(_plain(result)), flush=True)
+        print(_json.dumps(plain(result)), flush=True)
     else:
-        for key, value in _plain(result).items():
+        for key, value in plain(result).items():
             shown = f"{value:.6g}" if isinstance(value, float) else value
             print(f"{key:>42}  {shown}", flush=True)

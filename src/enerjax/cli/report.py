@@ -58,7 +58,8 @@ _STYLE = """
 body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 h1{font-size:1.9rem}h2{margin-top:2.6rem;border-bottom:1px solid #d8dee4;padding-bottom:.3rem}
 img{max-width:100%}figure{margin:1.2rem 0}figcaption{color:#57606a;font-size:.92rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}td{padding:.15rem 1.2rem .15rem 0;border-bottom:1px solid #eaeef2}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td{padding:.15rem 1.2rem .15rem 0;border-bottom:1px solid #eaeef2}
 code{background:#f0f2f5;padding:.1rem .3rem;border-radius:4px}nav a{margin-right:1.2rem}
 """
 
@@ -74,12 +75,13 @@ def _chapter(chapter: Chapter) -> str:
         if not isinstance(v, list | dict)
     )
     figures = "".join(
-        f'<figure><img alt="{html.escape(caption)}" src="{_inline(fig)}"><figcaption>{html.escape(caption)}</figcaption>'
-        "</figure>"
+        f'<figure><img alt="{html.escape(caption)}" src="{_inline(fig)}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for caption, fig in chapter.figures
     )
     text = "".join(f"<p>{html.escape(p)}</p>" for p in chapter.text)
-    return f'<section id="{chapter.name}"><h2>{html.escape(chapter.title)}</h2>{text}{figures}<table>{rows}</table></section>'
+    heading = f"<h2>{html.escape(chapter.title)}</h2>"
+    return f'<section id="{chapter.name}">{heading}{text}{figures}<table>{rows}</table></section>'
 
 
 def write_report(path: str | Path, title: str, chapters: Sequence[Chapter]) -> None:

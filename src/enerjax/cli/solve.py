@@ -56,7 +56,7 @@ def save(solution, result: dict, out: Path) -> list[str]:
     """The solution as VTU, its figures and its numbers in a folder."""
     import json as _json
 
-    from .common import _plain
+    from .common import plain
     from .report import save as save_figure
 
     out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def save(solution, result: dict, out: Path) -> list[str]:
             files.append(str(path))
     path = out / "result.json"
     part = path.with_name(".result.json.part")
-    part.write_text(_json.dumps(_plain({**result, "history": solution.history}), indent=1))
+    part.write_text(_json.dumps(plain({**result, "history": solution.history}), indent=1))
     part.replace(path)
     return [*files, str(path)]
 

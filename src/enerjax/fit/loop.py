@@ -94,6 +94,7 @@ def train(
     place: Callable[[PyTree], PyTree] | None = None,
     on_epoch: Callable[[PyTree, dict[str, float | int]], bool | None] | None = None,
     progress: Callable[[str], None] | None = None,
+    timer: Callable[[], float] = time.monotonic,
 ) -> Fitted:
     """Minimise the mean of `loss` over batches.
 
@@ -124,6 +125,7 @@ def train(
         place: puts a batch on devices, for instance `fit.data_parallel()`.
         on_epoch: called with the current (averaged) model and the epoch's metrics; True stops.
         progress: receives one line every few seconds.
+        timer: what seconds are; `time.process_time` budgets CPU seconds, on a machine that others use too.
 
     Raises:
         ValueError: if no budget is given, an epoch has no batches, or the directory holds another model's state.
@@ -154,9 +156,9 @@ def train(
             seen = []
             factor = 1.0
             for i in range(clock.batch, clock.of):
+                start = timer()
                 batch = todo[i] if place is None else place(todo[i])
                 factor = 1.0 if rate is None else rate(spent())
-                start = time.monotonic()
                 seen_by_loss = batch if attach is None else (batch, attach(spent()))
                 state, *outcome = step(state, seen_by_loss, epoch_key, i, factor)
                 clock.batch, clock.steps = i + 1, clock.steps + 1
@@ -164,11 +166,11 @@ def train(
                 if (shape := _shape(batch)) not in known:
                     jax.block_until_ready(state)
                     known.add(shape)
-                    compile_seconds += time.monotonic() - start
-                    start = time.monotonic()
+                    compile_seconds += timer() - start
+                    start = timer()
                 if max_seconds is not None or i % 32 == 0:
                     jax.block_until_ready(state)  # an honest clock needs the work to be done
-                clock.seconds += time.monotonic() - start
+                clock.seconds += timer() - start
                 if journal.quiet():
                     _refuse_nan(seen, clock, todo, factor)
                     left = clock.seconds * (1.0 / max(spent(), 1e-9) - 1.0)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def spherical_harmonics(x: Array, y: Array, z: Array, l_max: int) -> list[Array]:
+def spherical_harmonics(x, y, z, l_max: int) -> list:
     """Yₗₘ(x, y, z) for a unit vector, l = 0 … l_max, m = −l … l, as a list of (l_max + 1)² arrays like x.
 
     Yₗ,±ₘ = Nₗₘ Πₗᵐ(y) {Re, Im}(z + ix)ᵐ with the derivative Πₗᵐ = dᵐPₗ/dyᵐ by upward recursion in l; polynomials of
