@@ -104,7 +104,12 @@ def simulate(
     _check(timestep, steps, interval)
     offset = reference_energy(potential, structure)
     if neighbours is None:
+        # a shell of a crystal just outside the rows comes in with the first vibration: room for it from the start
+        wide = neighbours_of(structure, potential.cutoff, skin=skin + 0.2)
         neighbours = neighbours_of(structure, potential.cutoff, skin=skin)
+        count = int(jnp.max(jnp.sum(wide.mask, axis=-1)))
+        if neighbours.grid is not None and count > neighbours.width:
+            neighbours = neighbour_list(structure, potential.cutoff, skin=skin, width=4 * -(-count // 4))
     state = start(potential, structure, ensemble, neighbours, key, kT=kB * temperature, momenta=momenta)
     settings = {"timestep": timestep, "interval": interval, "ensemble": _describe(ensemble), "atoms": structure.atoms}
     files = None if trajectory is None else _Files(Path(trajectory), settings)
