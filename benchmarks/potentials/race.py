@@ -1,0 +1,98 @@
+"""Energy + forces, training step, first call: ours against mace-torch and mlip, asked in turn, CPU milliseconds.
+
+    python benchmarks/potentials/race.py --data train_300K.extxyz --rounds 5 \
+        --ours python --mace env-mace/bin/python --mlip env-mlip/bin/python
+
+All have two layers, correlation 3, l_max 3, 8 Bessel functions, cutoff 5 Å, single precision, one thread, CHANNELS
+channels with vectors (32x0e + 32x1o).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+
+class Worker:
+    """A live process that does one task at a time."""
+
+    def __init__(self, label, python, script, arguments):
+        self.label = label
+        command = [python, str(HERE / script), *arguments]
+        pipe = subprocess.PIPE
+        errors = open(f"/tmp/race_{label}.err", "w")  # noqa: SIM115 (lives as long as the process)
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=os.environ | ONE_THREAD
+        )
+        self.ready = self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.label} died: see /tmp/race_{self.label}.err")
+        return json.loads(line)
+
+    def ask(self, task, reps):
+        self.process.stdin.write(json.dumps({"task": task, "reps": reps}) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--channels", default="32")
+    parser.add_argument("--tasks", default="ef_molecule,train_batch5,ef_water192")
+    parser.add_argument("--ours", default="python")
+    parser.add_argument("--mace")
+    parser.add_argument("--mlip")
+    parser.add_argument("--seconds", type=float, default=0.6, help="CPU seconds per task and round")
+    a = parser.parse_args()
+    arguments = [a.data, a.channels]
+    candidates = (("enerjax", a.ours), ("mace", a.mace), ("mlip", a.mlip))
+    workers = [Worker(label, python, f"race_{label}.py", arguments) for label, python in candidates if python]
+    times, first, reps = {}, {}, {}
+    tasks = a.tasks.split(",")
+    for worker in workers:
+        for task in tasks:
+            answer = worker.ask(task, 1)
+            first[task, worker.label] = answer["first"]
+            reps[task, worker.label] = int(np.clip(a.seconds / max(answer["cpu"][0], 1e-4), 1, 200))
+    for k in range(a.rounds):
+        for task in tasks:
+            for worker in workers if k % 2 == 0 else workers[::-1]:
+                answer = worker.ask(task, reps[task, worker.label])
+                # the mean of a round: the kernel counts CPU time in ticks longer than one call
+                times.setdefault((task, worker.label), []).append(float(np.mean(answer["cpu"])))
+    print(f"load {os.getloadavg()[0]:.1f}, {a.rounds} rounds, CPU ms: median (least … most), first call in CPU s")
+    for worker in workers:
+        print(f"{worker.label:8s} {worker.ready['info']}")
+    for task in tasks:
+        ours = np.array(times[task, workers[0].label])
+        for worker in workers:
+            t = np.array(times[task, worker.label])
+            ratio = np.median(t / ours)
+            print(
+                f"{task:14s} {worker.label:8s} {1e3 * np.median(t):9.2f} ({1e3 * t.min():.2f} … {1e3 * t.max():.2f})"
+                f"  first {first[task, worker.label]:6.2f}  x{ratio:.1f}"
+            )
+    for worker in workers:
+        worker.process.stdin.write('{"task": "quit"}\n')
+        worker.process.stdin.close()
+        worker.process.wait()
+
+
+if __name__ == "__main__":
+    main()
