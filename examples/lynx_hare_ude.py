@@ -1,8 +1,9 @@
 """Lynx and hare of Hudson Bay, 1900–1920: a posterior, and a law that was not told what the missing term is.
 
-    python examples/lynx_hare_ude.py [--seed 0]
+    python examples/lynx_hare_ude.py --data hudson_lynx_hare.json [--seed 0]
 
-Data: E. P. Odum, Fundamentals of Ecology (1953), as in C. Howard's table used by Stan's case study (pelts in thousands).
+Data: pelts in thousands, E. P. Odum, Fundamentals of Ecology (1953), as the JSON file of posteriordb's
+hudson_lynx_hare (y_init and y), not shipped here.
 
 1. Posterior of Lotka–Volterra's four rates, both starts and both noises by NUTS through `path.solve`; compared with the
    10 000 reference draws of posteriordb (means below from it) in Monte Carlo standard errors.
@@ -11,7 +12,11 @@ Data: E. P. Odum, Fundamentals of Ecology (1953), as in C. Howard's table used b
 """
 
 import argparse
+import json
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +27,6 @@ jax.config.update("jax_enable_x64", True)
 
 from enerjax import chain, ode, path  # noqa: E402
 
-HARE = [30, 47.2, 70.2, 77.4, 36.3, 20.6, 18.1, 21.4, 22, 25.4, 27.1, 40.3, 57, 76.6, 52.3, 19.5, 11.2, 7.6, 14.6]
-HARE += [16.2, 24.7]
-LYNX = [4, 6.1, 9.8, 35.2, 59.4, 41.7, 19, 13, 8.3, 9.1, 7.4, 8, 12.3, 19.5, 45.7, 51.1, 29.7, 15.8, 9.7, 10.1, 8.6]
-Y = jnp.stack([jnp.array(HARE), jnp.array(LYNX)], axis=1)
 T = jnp.arange(21.0)
 # posteriordb hudson_lynx_hare-lotka_volterra: mean and standard deviation of the reference draws
 NAMES = ("alpha", "beta", "gamma", "delta", "hare0", "lynx0", "sigma_hare", "sigma_lynx")
@@ -37,7 +38,14 @@ def lotka_volterra(t, y, p):
     return jnp.stack([(p[0] - p[1] * y[1]) * y[0], (-p[2] + p[3] * y[0]) * y[1]])
 
 
-def energy(x):
+def read(file):
+    if not file or not Path(file).exists():
+        sys.exit(f"lynx–hare data not found at {file!r}: give --data hudson_lynx_hare.json (posteriordb, not shipped).")
+    table = json.loads(Path(file).read_text())
+    return jnp.array([table["y_init"], *table["y"]], jnp.float64)
+
+
+def energy(x, Y):
     """−log posterior of x = log(α, β, γ, δ, u₀, v₀, σ₁, σ₂); priors and likelihood of Stan's case study."""
     θ = jnp.exp(x)
     ys = path.solve(lotka_volterra, θ[4:6], T, θ[:4], rtol=1e-6, atol=1e-6, max_steps=256)
@@ -52,10 +60,12 @@ def energy(x):
     return prior + misfit - jnp.sum(x)  # the last term: volume of θ = eˣ
 
 
-def posterior(seed):
+def posterior(Y, seed):
     begin = time.process_time()
     start = jnp.log(jnp.asarray(MEAN))
-    draws = chain.sample(energy, lambda key: start + 0.1 * jr.normal(key, (8,)), jr.key(seed), warmup=500, draws=1000)
+    draws = chain.sample(
+        partial(energy, Y=Y), lambda key: start + 0.1 * jr.normal(key, (8,)), jr.key(seed), warmup=500, draws=1000
+    )
     θ = np.exp(np.asarray(draws.draws))
     flat = θ.reshape(-1, 8)
     # batch means: Monte Carlo standard error of ours; the reference's own is SD/100
@@ -67,7 +77,7 @@ def posterior(seed):
     print(f"posterior: largest distance {off.max():.1f} MCSE (goal 4), {time.process_time() - begin:.0f} CPU-s")
 
 
-def interaction(seed):
+def interaction(Y, seed):
     """d ln u/dt = α + f₁, d ln v/dt = −γ + f₂ with f a network of the standardised logarithms."""
     log = jnp.log(Y)
     mean, spread = jnp.mean(log, 0), jnp.std(log, 0)
@@ -88,9 +98,11 @@ def interaction(seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data")
     options = parser.parse_args()
-    posterior(options.seed)
-    interaction(options.seed)
+    Y = read(options.data)
+    posterior(Y, options.seed)
+    interaction(Y, options.seed)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python benchmarks/odes/lotka_volterra_ude.py [--seeds 5]
 
-Setting of C. Rackauckas et al. (2020), scenario 1: u̇ = 1.3u − 0.9uv, v̇ = 0.8uv − 1.8v, u(0) = (0.4425, 4.628), 31 points
-on [0, 3], noise 0.5 % of the mean; births and deaths known, the interaction (−0.9uv, 0.8uv) not. Score: relative L2 error
-of the learned interaction along the true path. How: it is written u v g(u, v), g a 2-8-2 network of scaled inputs (there
-is no interaction without both species, all that is assumed); free starts, growing windows, then Levenberg–Marquardt to
-the likelihood's bottom under a Gaussian prior on the weights; `ode.sparse_law` reads the result.
+Setting of C. Rackauckas et al. (2020), scenario 1: u̇ = 1.3u − 0.9uv, v̇ = 0.8uv − 1.8v, u(0) = (0.4425, 4.628), 31
+points on [0, 3], noise 0.5 % of the mean; births and deaths known, the interaction (−0.9uv, 0.8uv) not. Score: relative
+L2 error of the learned interaction along the true path. How: it is written u v g(u, v), g a 2-8-2 network of scaled
+inputs (there is no interaction without both species; that is all that is assumed); free starts, growing windows, then
+Levenberg–Marquardt to the likelihood's bottom under a Gaussian prior on the weights; `ode.sparse_law` reads the result.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main():
         how = dict(noise=sigma, solver=dict(substeps=1))
         learned = ode.learn(law, T, data[None], key=jr.key(seed), horizons=(8, 16), epochs=200, rates=1e-2, **how)
         learned = ode.refine(learned, T, data[None], ridge=options.ridge, steps=60, **how)
-        ours = jax.vmap(lambda y: learned.field.learned(0.0, y))(clean)
+        ours = jax.vmap(lambda y, law=learned.field.learned: law(0.0, y))(clean)
         errors.append(float(jnp.linalg.norm(ours - exact) / jnp.linalg.norm(exact)))
         reading = ode.sparse_law(clean, ours, degree=2, threshold=0.1, names=("u", "v"))
         found = "; ".join(e.split("= ")[1] for e in reading.equations())

@@ -82,7 +82,9 @@ def test_scaled_field_is_the_same_law_in_other_units():
     np.testing.assert_allclose(y[-1], [3 + 10 * np.cos(2.0), -10 * np.sin(2.0)], rtol=1e-6)
     ts = jnp.linspace(0, 10, 101)
     fitted = ode.Scaled.of(law, ts, 3 + 10 * jnp.sin(ts[None, :, None] / 5))
-    np.testing.assert_allclose(fitted.time, 5.0 * np.std(np.sin(ts / 5)) / np.sqrt(np.mean(np.cos(ts / 5) ** 2)), rtol=0.05)
+    np.testing.assert_allclose(
+        fitted.time, 5.0 * np.std(np.sin(ts / 5)) / np.sqrt(np.mean(np.cos(ts / 5) ** 2)), rtol=0.05
+    )
 
 
 def test_second_order_universal_kinetic_and_augmented():
