@@ -7,7 +7,7 @@ D. Frenkel and B. Smit, Understanding Molecular Simulation, 3rd ed., chapters 4 
 
 import numpy as np
 
-from ..units import fs, kB
+from ..units import kB
 
 LIGHT = 2.99792458e-5  # cm/fs: a frequency of 1/fs is 1/LIGHT cm⁻¹
 
@@ -71,6 +71,21 @@ def radial_distribution(
     return centres, per_atom / (4.0 / 3.0 * np.pi * (edges[1:] ** 3 - edges[:-1] ** 3) * density)
 
 
+def internal_momenta(positions, momenta, masses):
+    """Momenta without the rigid translation and rotation of each frame, for the spectrum of a free molecule.
+
+    p − m (v̄ + ω × r) with ω = I⁻¹ L about the centre of mass; [frames, atoms, 3].
+    """
+    m = np.asarray(masses, float).reshape(1, -1, 1)
+    total = m.sum()
+    r = np.asarray(positions, float) - (m * positions).sum(1, keepdims=True) / total
+    p = np.asarray(momenta, float) - m * np.sum(momenta, axis=1, keepdims=True) / total
+    inertia = np.einsum("fia,fia->f", m * r, r)[:, None, None] * np.eye(3) - np.einsum("fia,fib->fab", m * r, r)
+    spin = np.cross(r, p).sum(1)
+    omega = np.einsum("fab,fb->fa", np.linalg.pinv(inertia, rcond=1e-8, hermitian=True), spin)
+    return p - m * np.cross(omega[:, None], r)
+
+
 def velocity_autocorrelation(momenta, masses):
     """C(t) = ⟨Σᵢ pᵢ(0)·pᵢ(t)/mᵢ⟩/⟨Σᵢ pᵢ²/mᵢ⟩, mass-weighted, from all time origins by the fast Fourier transform.
 
@@ -113,8 +128,3 @@ def mean_square_displacement(positions):
     """⟨|R(t) − R(0)|²⟩ [Å²] against the first frame, from unwrapped positions [frames, atoms, 3]."""
     x = np.asarray(positions, float)
     return np.mean(np.sum((x - x[:1]) ** 2, axis=-1), axis=-1)
-
-
-def in_fs(internal):
-    """Internal time units, Å √(amu/eV), to fs."""
-    return np.asarray(internal) / fs
