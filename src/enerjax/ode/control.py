@@ -107,7 +107,7 @@ def fit_transitions(
 
 
 class Controller(eqx.Module):
-    """Model-predictive control: a plan of actions within bounds, improved by Adam through the model, shifted and reused.
+    """Model-predictive control: a plan of actions within bounds, improved by Adam through the model, then shifted.
 
     Attributes:
         model: `model(y, u) -> y`.
@@ -172,8 +172,8 @@ def closed_loop(plant, controller: Controller, y: PyTree, references: PyTree = N
 def stirred_tank(t, y: Float[Array, "2"], u: Float[Array, "1"]) -> Float[Array, "2"]:
     """A continuous stirred-tank reactor, A → B, exothermic, cooled by a jacket: unstable at its middle steady state.
 
-    y: concentration C_A [mol/l] and temperature T [K]; u: coolant temperature [K]; t in minutes. B. W. Bequette, Process
-    Dynamics (1998), module 9; D. E. Seborg et al., Process Dynamics and Control, example 2.5.
+    y: concentration C_A [mol/l] and temperature T [K]; u: coolant temperature [K]; t in minutes. B. W. Bequette,
+    Process Dynamics (1998), module 9; D. E. Seborg et al., Process Dynamics and Control, example 2.5.
     """
     del t
     c, temperature = y

@@ -112,13 +112,13 @@ def chapter(seed: int, say: Callable[[str], None]) -> Chapter:
     axis.plot(angles, well, label="learned")
     axis.set(xlabel="angle", ylabel="potential")
     axis.legend(fontsize=8)
+    good, bad = (f"{misses[k]:.2g} (root mean square) and its energy by at most {100 * drifts[k]:.2g} %" for k in laws)
     text = [
-        f"A pendulum was seen {PATHS} times for {SPAN:g} time units, {POINTS} points each, with {NOISE:g} of noise. Two "
-        "laws were fitted to those paths by the same means: a Hamiltonian one, whose energy is a network and whose motion "
-        "is that energy's gradient, and a plain one, whose rate is a network.",
-        f"Followed for {FAR:g} time units from a new start, the Hamiltonian law's angle is off by "
-        f"{misses['Hamiltonian']:.2g} (root mean square) and its energy by at most {100 * drifts['Hamiltonian']:.2g} %; "
-        f"the plain law's by {misses['plain']:.2g} and {100 * drifts['plain']:.2g} %.",
+        f"A pendulum was seen {PATHS} times for {SPAN:g} time units, {POINTS} points each, with {NOISE:g} of noise. "
+        "Two laws were fitted to those paths by the same means: a Hamiltonian one, whose energy is a network and whose "
+        "motion is that energy's gradient, and a plain one, whose rate is a network.",
+        f"Followed for {FAR:g} time units from a new start, the Hamiltonian law's angle is off by {good}; the plain "
+        f"law's angle by {bad}.",
     ]
     figures = [
         ("Angle and energy; the grey band is how long the data last.", paths),
