@@ -29,10 +29,8 @@ jax.config.update("jax_enable_x64", True)
 
 for name in arguments.only:
     model = load(name, arguments.directory)
-    starts = jnp.asarray(model.starts(arguments.seed, 4))
     energy = lambda u, f=model.log_density: -f(u)
-    initial = model.starts(arguments.seed, 1)[0] if model.start else jnp.zeros(model.dimension)
-    initial = (lambda key, c=initial: jnp.asarray(c)) if model.start else chain.uniform(initial)
+    initial = lambda key, m=model: m.centre + jr.uniform(key, (m.dimension,), minval=-m.radius, maxval=m.radius)
     begin = time.process_time()
     posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=arguments.target)
     first = time.process_time() - begin

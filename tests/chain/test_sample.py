@@ -140,7 +140,7 @@ def test_files_and_arviz(schools, tmp_path):
     assert "tau" in text and "max_rhat" in text
 
 
-def test_command_line(tmp_path, capfd, monkeypatch):
+def test_command_line(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
     from enerjax.cli import app
@@ -152,7 +152,7 @@ def test_command_line(tmp_path, capfd, monkeypatch):
     args = ["sample", str(model), "--draws", "300", "--chains", "2", "--out", str(out), "--json", "--no-plots"]
     result = CliRunner().invoke(app, args)
     assert result.exit_code == 0, result.output
-    row = json.loads([line for line in capfd.readouterr().out.splitlines() if line.startswith("{")][-1])
+    row = json.loads([line for line in result.output.splitlines() if line.startswith("{")][-1])
     assert row["divergences"] == 0 and row["min_ess_bulk"] > 100 and out.exists()
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")

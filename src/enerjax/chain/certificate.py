@@ -1,0 +1,72 @@
+"""Is it the solver or Monte Carlo that limits the answer? Some draws evaluated again at a much tighter tolerance.
+
+For draws x of the posterior with energy E, and the same model solved a hundred times more accurately, E*, the ratios
+e^(E−E*) re-weight the draws to the accurate posterior. Their Pareto shape k says whether that would change anything, and
+max |ΔE| by how much log p is wrong.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._array import Energy
+from .diagnostics import pareto_k
+from .failure import split
+from .posterior import Posterior
+
+
+class Certificate(NamedTuple):
+    """Result of `certify`.
+
+    Attributes:
+        max_error: max |Δ log p|, the common constant of all draws removed.
+        pareto_k: shape of the ratios' tail; below 0.7 the loose posterior may stand for the accurate one.
+        shift: largest change of a mean under re-weighting, in posterior standard deviations.
+        mcse: largest Monte Carlo error of a mean in the same unit, for comparison.
+        draws: how many were evaluated.
+    """
+
+    max_error: float
+    pareto_k: float
+    shift: float
+    mcse: float
+    draws: int
+
+    def __str__(self) -> str:
+        limit = "Monte Carlo" if self.pareto_k < 0.7 and self.shift < self.mcse else "the solver's tolerance"
+        return (
+            f"max |Δ log p| {self.max_error:.2g}, Pareto-k {self.pareto_k:.2f}, means move by {self.shift:.2g} sd against an "
+            f"error of {self.mcse:.2g}: {limit} limits the answer"
+        )
+
+
+def certify(posterior: Posterior, accurate: Energy, draws: int = 200) -> Certificate:
+    """Evaluate `draws` draws, evenly spaced over all chains, with an accurate version of the energy.
+
+    Args:
+        posterior: from `sample`.
+        accurate: the same energy, solved e.g. at a hundredth of the tolerance.
+        draws: how many; a few hundred suffice.
+
+    Raises:
+        ValueError: if the posterior does not know its energy, or an accurate value is not finite.
+    """
+    if posterior.energy is None:
+        raise ValueError("certify: this posterior was loaded without its energy; sample it again.")
+    flat = posterior.unconstrained
+    spread = flat.reshape(-1, flat.shape[-1])
+    chosen = spread[np.linspace(0, len(spread) - 1, min(draws, len(spread))).astype(int)]
+    one = lambda energy: jax.jit(lambda x: jax.lax.map(lambda v: split(energy(posterior.layout(v)))[0], x))
+    loose, tight = (np.asarray(one(e)(jnp.asarray(chosen)), np.float64) for e in (posterior.energy, accurate))
+    if not np.all(np.isfinite(tight)):
+        raise ValueError(f"certify: {int(np.sum(~np.isfinite(tight)))} accurate evaluations failed; allow more solver steps.")
+    log_ratio = loose - tight
+    log_ratio -= log_ratio.mean()
+    weights = np.exp(log_ratio - log_ratio.max())
+    weights /= weights.sum()
+    shift = np.abs(weights @ chosen - chosen.mean(0)) / spread.std(0)
+    mcse = posterior.table["mcse_mean"] / posterior.table["sd"]
+    k = pareto_k(log_ratio) if np.ptp(log_ratio) > 1e-12 else float("-inf")
+    return Certificate(float(np.abs(log_ratio).max()), k, float(shift.max()), float(np.max(mcse)), len(chosen))
