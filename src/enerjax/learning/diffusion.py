@@ -31,8 +31,9 @@ class Noise(eqx.Module):
         fast: β₁; ∫β = (β₀ + β₁)/2 decides how little of the data is left at t = 1.
     """
 
-    slow: float = 0.1
-    fast: float = 12.0
+    # static: numbers, so that the dtype of the state decides
+    slow: float = eqx.field(static=True, default=0.1)
+    fast: float = eqx.field(static=True, default=12.0)
 
     def rate(self, t: float | Scalar) -> Scalar:
         """β(t)."""
@@ -91,7 +92,7 @@ def probability_flow(
         drift = -0.5 * noise.rate(t) * (x + score(energy, x, t))
         return -drift if backwards else drift
 
-    span = jnp.array([0.0, 1 - earliest]) if backwards else jnp.array([earliest, 1.0])
+    span = jnp.array([0.0, 1 - earliest] if backwards else [earliest, 1.0], x.dtype)
     return solve(field, x, span, energy, **options)[-1]
 
 
@@ -116,11 +117,12 @@ def reverse_diffusion(
     """
     drift = lambda s, x, energy: noise.rate(1 - s) * (0.5 * x + score(energy, x, 1 - s))
     spread = lambda s, x, energy: jnp.sqrt(noise.rate(1 - s)) * jnp.eye(x.size, dtype=x.dtype)
-    brownian = diffrax.VirtualBrownianTree(0.0, 1.0, tol=0.2 / steps, shape=x.shape, key=key)
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    brownian = diffrax.VirtualBrownianTree(*jnp.array([0.0, 1.0], x.dtype), tol=0.2 / steps, shape=like, key=key)
     return solve(
         drift,
         x,
-        jnp.array([0.0, 1 - earliest]),
+        jnp.array([0.0, 1 - earliest], x.dtype),
         energy,
         solver=diffrax.Euler(),
         noise=(spread, brownian),
@@ -143,7 +145,7 @@ def log_likelihood(
         velocity = lambda x: -0.5 * noise.rate(t) * (x + score(energy, x, t))
         return velocity(x), jnp.trace(jax.jacfwd(velocity)(x))
 
-    ends, gained = solve(field, (x, jnp.zeros((), x.dtype)), jnp.array([earliest, 1.0]), energy, **options)
+    ends, gained = solve(field, (x, jnp.zeros((), x.dtype)), jnp.array([earliest, 1.0], x.dtype), energy, **options)
     return jnp.sum(jax.scipy.stats.norm.logpdf(ends[-1])) + gained[-1]
 
 
