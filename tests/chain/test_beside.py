@@ -1,0 +1,88 @@
+"""What stands beside the sampler: replica exchange, the solver's certificate, NumPyro models, molecules at kT."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from enerjax import chain
+from enerjax.chain import diagnostics as dg
+from enerjax.flow import Phase
+
+
+def test_replicas_cross_a_barrier(key):
+    """A double well of depth 16 kT, tilted: the weight of the deeper well by quadrature. One chain alone never crosses."""
+    energy = lambda x: 16 * (x**2 - 1) ** 2 + 0.5 * x
+    ladder = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    kernel = lambda kT: chain.Hmc(0.12, 8, kT=kT, jitter=True)
+    run = jax.jit(lambda key: chain.exchange(energy, kernel, ladder, jnp.asarray(1.0), key, 6000))
+    out = run(key)
+    grid = np.linspace(-3, 3, 4001)
+    weight = np.exp(-np.asarray(energy(grid)))
+    exact = weight[grid < 0].sum() / weight.sum()
+    left = np.asarray(out.draws < 0, float)[None, 500:]
+    assert abs(left.mean() - exact) < 4.5 * dg.mcse_mean(left)
+    assert np.all(np.asarray(out.swaps) > 0.2)
+    assert len(np.unique(np.asarray(out.replicas)[:, 0])) == 5, "every replica visits the coldest place"
+    alone = jax.jit(lambda z, k: chain.walk(kernel(1.0), energy, z, k, 6000))(Phase.at(energy, jnp.asarray(1.0)), key)[1]
+    assert float(jnp.min(alone)) > 0
+
+
+def test_certificate_tells_solver_from_monte_carlo(key):
+    """Euler with many and with few steps for the same decay: only the coarse one fails its certificate."""
+    t, y = jnp.linspace(0.2, 2, 10), jnp.exp(-1.3 * jnp.linspace(0.2, 2, 10)) + 0.01 * jnp.sin(jnp.arange(10.0))
+
+    def energy(steps):
+        def solve(rate):
+            return (1 - rate * t / steps) ** steps  # Euler's solution of y' = −rate y
+
+        return lambda x: 0.5 * jnp.sum(((solve(jnp.exp(x)) - y) / 0.01) ** 2) + 0.5 * x**2
+
+    coarse = chain.sample(energy(8), jnp.asarray(0.0), key, draws=300)
+    fine = chain.sample(energy(100_000), jnp.asarray(0.0), key, draws=300)
+    bad, good = (chain.certify(p, energy(10_000_000)) for p in (coarse, fine))
+    assert good.max_error < 0.1 and good.pareto_k < 0.7 and "Monte Carlo limits" in str(good)
+    assert bad.shift > 5 * bad.mcse and "tolerance limits" in str(bad)
+
+
+def test_numpyro_model(key):
+    numpyro = pytest.importorskip("numpyro")
+    dist = numpyro.distributions
+    y = np.array([1.2, 0.4, 2.2, 1.7])
+
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 2))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+        numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
+
+    energy, initial = chain.from_numpyro(model, y)
+    post = chain.sample(energy, initial, key, draws=1000)
+    assert set(post.draws) == {"mu", "sigma"} and np.all(post.draws["sigma"] > 0)
+    m, s = np.meshgrid(np.linspace(-4, 6, 801), np.linspace(0.01, 6, 1200))
+    log_p = -m**2 / 8 - s**2 / 2 - sum(0.5 * ((v - m) / s) ** 2 + np.log(s) for v in y)
+    w = np.exp(log_p - log_p.max())
+    for name, grid in (("mu", m), ("sigma", s)):
+        exact = (w * grid).sum() / w.sum()
+        assert abs(post.draws[name].mean() - exact) < 4.5 * dg.mcse_mean(post.draws[name])
+
+
+def test_molecule_in_the_canonical_ensemble(key):
+    """A diatomic at 300 K by HMC in eV, Å, amu: ⟨stretch²⟩ = kT/k and the acceptance as gauge, for any atoms energy."""
+    from enerjax import units
+
+    k, r0 = 5.0, 1.1
+    energy = lambda R: 0.5 * k * (jnp.linalg.norm(R[1] - R[0]) - r0) ** 2 + 0.5 * 0.1 * jnp.sum(jnp.mean(R, 0) ** 2)
+    kT = units.kB * 300
+    kernel = chain.Hmc(1.0 * units.fs, 25, mass=jnp.array([[12.0], [16.0]]), kT=kT, jitter=True)
+    R = jnp.array([[0.0, 0, 0], [0, 0, r0]])
+    start = jax.vmap(lambda _: Phase.at(energy, R))(jnp.arange(8))
+    _, x, info = jax.jit(jax.vmap(lambda z, k: chain.walk(kernel, energy, z, k, 1500)))(start, jr.split(key, 8))
+    r = jnp.linalg.norm(x[:, 200:, 1] - x[:, 200:, 0], axis=-1)
+    # in three dimensions the density of r carries r²
+    grid = np.linspace(0.8, 1.4, 2001)
+    w = grid**2 * np.exp(-0.5 * k * (grid - r0) ** 2 / kT)
+    exact = (w * (grid - r0) ** 2).sum() / w.sum()
+    square = np.asarray((r - r0) ** 2)
+    assert abs(square.mean() - exact) < 4.5 * dg.mcse_mean(square)
+    assert float(info.acceptance.mean()) > 0.95
