@@ -1,7 +1,7 @@
 """Least squares: linear by QR; nonlinear by Gauss–Newton and Levenberg–Marquardt, dense, by kernel, or matrix-free.
 
-Everything here consumes a misfit E(θ) = ½‖r(θ)‖² (`energy.Misfit`, or sums and multiples of such) over a pytree θ. QR of the
-Jacobian and never its normal equations where digits matter: these keep half of them.
+Everything here consumes a misfit E(θ) = ½‖r(θ)‖² (`energy.Misfit`, or sums and multiples of such) over a pytree θ. QR
+of the Jacobian and never its normal equations where digits matter: these keep half of them.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def reduce(A: Float[Array, "m n"], b: Float[Array, " m"], R: Float[Array, "k k"]
 def solve_reduced(R: Float[Array, "k k"], ridge: float | Array = 1e-14) -> tuple[Float[Array, " n"], Scalar]:
     """x and ‖A x − b‖ from the triangle of [A b].
 
-    Columns are scaled to unit length, then ½‖A x − b‖² + ½ ridge² ‖x‖² is minimised by a second QR: the ridge at rounding level
-    keeps the coefficients of a numerically dependent basis small, which is what evaluation needs.
+    Columns are scaled to unit length, then ½‖A x − b‖² + ½ ridge² ‖x‖² is minimised by a second QR: the ridge at
+    rounding level keeps the coefficients of a numerically dependent basis small, which is what evaluation needs.
     """
     n = R.shape[0] - 1
     scale = jnp.linalg.norm(R[:, :n], axis=0)
@@ -51,3 +51,147 @@ def solve_reduced(R: Float[Array, "k k"], ridge: float | Array = 1e-14) -> tuple
 def lstsq(A: Float[Array, "m n"], b: Float[Array, " m"], ridge: float | Array = 1e-14) -> Float[Array, " n"]:
     """argmin ‖A x − b‖ by QR with column scaling; `ridge` relative to the unit columns."""
     return solve_reduced(reduce(A, b), ridge)[0]
+
+
+class Fit(NamedTuple):
+    """What a nonlinear least-squares solver returns: parameters, ½‖r‖² there, and the history of ½‖r‖²."""
+
+    value: PyTree
+    energy: float
+    history: list[float]
+    converged: bool
+
+
+def jacobian(energy: Energy, x: PyTree, *, forward: bool | None = None) -> tuple[Array, Array]:
+    """r(x) [m] and ∂r/∂x [m, n] over the flattened x: by columns (forward mode) when n ≤ m, else by rows."""
+    flat, unravel = ravel_pytree(x)
+    f = lambda v: residual(energy, unravel(v))
+    r = f(flat)
+    by_columns = flat.size <= r.size if forward is None else forward
+    return r, (jax.jacfwd if by_columns else jax.jacrev)(f)(flat)
+
+
+def _direction(r: Array, J: Array, damping: Array, scale: Array) -> Array:
+    """argmin ‖J s + r‖² + damping ‖D s‖², D = diag(scale); by the kernel J D⁻² Jᵀ where residuals are fewer than
+    parameters.
+    """
+    m, n = J.shape
+    Js = J / scale[None, :]
+    if m < n:
+        K = Js @ Js.T + damping * jnp.eye(m, dtype=J.dtype)
+        return -(Js.T @ jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(K), r)) / scale
+    rows = jnp.concatenate([Js, jnp.sqrt(damping) * jnp.eye(n, dtype=J.dtype)])
+    right = jnp.concatenate([-r, jnp.zeros(n, J.dtype)])
+    R = jnp.linalg.qr(jnp.concatenate([rows, right[:, None]], axis=1), mode="r")
+    return jax.scipy.linalg.solve_triangular(R[:n, :n], R[:n, n]) / scale
+
+
+def _conjugate_gradient(energy: Energy, x: PyTree, damping: Array, iterations: int) -> tuple[Array, Array]:
+    """r and the Levenberg–Marquardt step by CG on (JᵀJ + damping) s = −Jᵀr, J never formed."""
+    r, forward, transpose = linearise(energy, x)
+    flat, unravel = ravel_pytree(x)
+    apply = lambda v: ravel_pytree(transpose(forward(unravel(v))))[0] + damping * v
+    right = -ravel_pytree(transpose(r))[0]
+    return r, jax.scipy.sparse.linalg.cg(apply, right, maxiter=iterations)[0]
+
+
+@jax.jit
+def _square(r: Array) -> Array:
+    return 0.5 * r @ r
+
+
+def levenberg_marquardt(
+    energy: Energy,
+    x: PyTree,
+    *,
+    iterations: int = 100,
+    damping: float = 1e-3,
+    tolerance: float = 1e-14,
+    matrix_free: bool = False,
+    cg_iterations: int = 200,
+    should_stop: Callable[[float], bool] = lambda value: False,
+) -> Fit:
+    """Minimise ½‖r(x)‖² with damped Gauss–Newton steps: the damping falls by 3–10 at success and rises tenfold at
+    failure.
+
+    Args:
+        energy: a misfit, or sums and positive multiples of misfits (arrays are its data; it is never recompiled for
+            new ones).
+        x: where to start, any pytree of arrays.
+        iterations: most accepted steps.
+        damping: initial, relative to the squared column norms of J (absolute where matrix-free). 0 is Gauss–Newton.
+        tolerance: relative decrease of the energy at which to stop.
+        matrix_free: solve by conjugate gradients, J never formed: for more than a few thousand parameters.
+        cg_iterations: most CG iterations per step.
+        should_stop: called with the energy after each step; true ends the fit (time, patience).
+
+    Raises:
+        ValueError: the energy is not of the form ½‖r‖².
+        FloatingPointError: the residual is not finite at the start.
+    """
+    import equinox as eqx
+
+    flat, unravel = ravel_pytree(x)
+
+    @eqx.filter_jit
+    def look(energy, flat):
+        r, J = jacobian(energy, unravel(flat))
+        return r, J, jnp.maximum(jnp.linalg.norm(J, axis=0), 1e-12 * jnp.linalg.norm(J) + 1e-300)
+
+    @eqx.filter_jit
+    def propose(energy, flat, r, J, scale, damping):
+        new = flat + _direction(r, J, damping, scale)
+        return new, _square(residual(energy, unravel(new)))
+
+    @eqx.filter_jit
+    def propose_free(energy, flat, damping):
+        r, step = _conjugate_gradient(energy, unravel(flat), damping, cg_iterations)
+        return flat + step, _square(residual(energy, unravel(flat + step))), _square(r)
+
+    value = float(eqx.filter_jit(lambda e, v: _square(residual(e, unravel(v))))(energy, flat))
+    if not jnp.isfinite(value):
+        raise FloatingPointError("Levenberg–Marquardt: the residual is not finite at the start")
+    history, factor, converged = [value], float(damping), False
+    for _ in range(iterations):
+        parts = None if matrix_free else look(energy, flat)
+        for _attempt in range(22):
+            if matrix_free:
+                new, after, _ = propose_free(energy, flat, jnp.asarray(factor))
+            else:
+                new, after = propose(energy, flat, *parts, jnp.asarray(factor))  # pyright:
+                ignore[reportOptionalIterable]
+            after = float(after)
+            if after < value:
+                break
+            factor = max(10 * factor, 1e-15)
+        else:
+            converged = True
+            break
+        gain, flat, value = (value - after) / value, new, after
+        factor = max(factor / (10 if gain > 0.5 else 3), 1e-18)
+        history.append(value)
+        if gain < tolerance or value == 0.0:
+            converged = True
+            break
+        if should_stop(value):
+            break
+    return Fit(unravel(flat), value, history, converged)
+
+
+def gauss_newton(energy: Energy, x: PyTree, **options) -> Fit:
+    """Minimise ½‖r(x)‖² by undamped steps, damped only after one fails."""
+    return levenberg_marquardt(energy, x, damping=0.0, **options)
+
+
+def natural_gradient(metric: Energy, energy: Energy, x: PyTree, damping: float | Array = 1e-8) -> PyTree:
+    """The energy natural gradient step −(JᵀJ + damping D²)⁻¹ ∇E: J of `metric`, a misfit such as the strain energy's.
+
+    Müller & Zeinhofer (2023), ICML: with the Hessian of a quadratic energy in function space as metric, the step
+    follows the Newton direction of the function, projected on the tangent space of the network.
+    """
+    _, J = jacobian(metric, x)
+    gradient, unravel = ravel_pytree(jax.grad(energy)(x))
+    scale = jnp.maximum(jnp.linalg.norm(J, axis=0), 1e-300)
+    R = jnp.linalg.qr(jnp.concatenate([J / scale, jnp.sqrt(damping) * jnp.eye(J.shape[1], dtype=J.dtype)]), mode="r")
+    half = jax.scipy.linalg.solve_triangular(R, gradient / scale, trans="T")
+    return unravel(-jax.scipy.linalg.solve_triangular(R, half) / scale)

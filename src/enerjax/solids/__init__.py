@@ -1,4 +1,6 @@
-"""Solid mechanics as scalars: materials, domains, boundary values built into fields, and solvers of solver-grade accuracy."""
+"""Solid mechanics as scalars: materials, domains, boundary values built into fields, and solvers of solver-grade
+accuracy.
+"""
 
 from . import domain as domain
 from . import kinematics as kinematics

@@ -1,8 +1,9 @@
-"""The strong form over a linear field: rows of the residual's Jacobian from basis jets, then QR; Gauss–Newton if nonlinear.
+"""The strong form over a linear field: rows of the residual's Jacobian from basis jets, then QR; Gauss–Newton if
+nonlinear.
 
-The residual at a point is a function r(z) of the field's jet z there, and z is linear in the coefficients, z = lift + B c. So
-J = ∂r/∂z B, with ∂r/∂z a small matrix by forward mode and B computed once: no derivative of a network is ever taken by
-reverse mode, and the 8th iteration costs no more than one assembly and one QR.
+The residual at a point is a function r(z) of the field's jet z there, and z is linear in the coefficients, z = lift +
+B c. So J = ∂r/∂z B, with ∂r/∂z a small matrix by forward mode and B computed once: no derivative of a network is ever
+taken by reverse mode, and the 8th iteration costs no more than one assembly and one QR.
 """
 
 import dataclasses
@@ -187,14 +188,16 @@ class System:
     def solve(self, R, ridge: float = 1e-14):
         """The next coefficients and the norm of the linearised residual there.
 
-        The ridge acts on the coefficients themselves: a step far from the solution asks the dependent directions of the basis
-        for large coefficients, which would stay for ever and cost digits in every later evaluation.
+        The ridge acts on the coefficients themselves: a step far from the solution asks the dependent directions of
+        the basis for large coefficients, which would stay for ever and cost digits in every later evaluation.
         """
         return self.clock.call(solve_reduced, R, jnp.asarray(ridge))
 
 
 def basis_of(survey: Survey, key: Key, size: int, width) -> Stacked:
-    """Random features over the problem's coordinates, the affine functions (so that constant strain is exact), and its enrichment."""
+    """Random features over the problem's coordinates, the affine functions (so that constant strain is exact), and
+    its enrichment.
+    """
     problem = survey.problem
     random = RandomFeatures.create(key, size, survey.inputs, jnp.asarray(float(width)), problem.xi)
     return Stacked((random, Affine(problem.domain.lower, problem.domain.upper), *problem.basis))

@@ -1,7 +1,7 @@
 """Boundary conditions: what a part of the boundary prescribes.
 
-Each says the same thing in three ways: which Cartesian components it fixes (to be built into the field), the residual of what
-it asks of the traction P n, and the potential of its load, whose derivative −∂/∂u is that traction.
+Each says the same thing in three ways: which Cartesian components it fixes (to be built into the field), the residual
+of what it asks of the traction P n, and the potential of its load, whose derivative −∂/∂u is that traction.
 """
 
 import abc

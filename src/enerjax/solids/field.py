@@ -2,9 +2,9 @@
 
     u_i(x) = lift_i(x) + factor_i(x) v_i(x)
 
-where factor_i vanishes on the parts that prescribe u_i and lift_i takes the prescribed values there, so no weight has to
-enforce them. v is linear in its coefficients (random features: a frozen first layer and a free last one), a trained network,
-or a nodal grid; all through the same interface `field(x) -> [m]`.
+where factor_i vanishes on the parts that prescribe u_i and lift_i takes the prescribed values there, so no weight has
+to enforce them. v is linear in its coefficients (random features: a frozen first layer and a free last one), a
+trained network, or a nodal grid; all through the same interface `field(x) -> [m]`.
 """
 
 import abc
@@ -164,7 +164,8 @@ class NetworkField(eqx.Module):
 
 
 class GridField(eqx.Module):
-    """u_i(x) = lift_i(x) + factor_i(x) Σ_a h_a(ξ) c_ia: values at the nodes of a grid over [−1, 1]^K, multilinear between.
+    """u_i(x) = lift_i(x) + factor_i(x) Σ_a h_a(ξ) c_ia: values at the nodes of a grid over [−1, 1]^K, multilinear
+    between.
 
     The same energies and solvers run on it as on a network: a finite element by another name.
     """
@@ -187,7 +188,9 @@ class GridField(eqx.Module):
 
 
 class MLP(eqx.Module):
-    """tanh layers with Glorot weights and a linear last layer, x [K] ↦ [m]: the usual PINN network, in the ambient dtype."""
+    """tanh layers with Glorot weights and a linear last layer, x [K] ↦ [m]: the usual PINN network, in the ambient
+    dtype.
+    """
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]

@@ -1,8 +1,10 @@
 """Kinematics of a continuum in terms of the displacement gradient G = ∇u, written to stay accurate near the identity.
 
-F = 1 + G. Subtracting 1 from det F or d from tr FᵀF throws away half the digits of a small deformation, so every invariant
-here is formed from G itself: J − 1, ln J = log1p(J − 1) and tr C − d are relatively accurate down to |G| ~ 1e-300.
-Letters: d dimension, G [d, d] with G_ij = ∂u_i/∂X_j, C = FᵀF, J = det F. After optimism (Sandia) and Bonet & Wood, ch. 4.
+F = 1 + G. Subtracting 1 from det F or d from tr FᵀF throws away half the digits of a small deformation, so every
+invariant here is formed from G itself: J − 1, ln J = log1p(J − 1) and tr C − d are relatively accurate down to |G| ~
+1e-300.
+Letters: d dimension, G [d, d] with G_ij = ∂u_i/∂X_j, C = FᵀF, J = det F. After optimism (Sandia) and Bonet & Wood,
+    ch. 4.
 """
 
 import jax
@@ -114,9 +116,9 @@ def voigt(epsilon: Tensor) -> Float[Array, " voigt"]:
 def log_spd(C: Tensor, roots: int = 4, steps: int = 8) -> Tensor:
     """ln C of a symmetric positive definite matrix, smooth to any order even where eigenvalues meet.
 
-    Repeated square roots (Denman–Beavers), then ln A = 2 artanh((A − 1)(A + 1)⁻¹) by its series: rational operations only,
-    so forward mode of any order works where the eigenvectors of `eigh` are undefined. Relative accuracy 1e-13 for
-    eigenvalues in [0.02, 50].
+    Repeated square roots (Denman–Beavers), then ln A = 2 artanh((A − 1)(A + 1)⁻¹) by its series: rational operations
+    only, so forward mode of any order works where the eigenvectors of `eigh` are undefined. Relative accuracy 1e-13
+    for eigenvalues in [0.02, 50].
     """
     eye = jnp.eye(C.shape[0], dtype=C.dtype)
     A = C

@@ -16,7 +16,9 @@ CELLS = {1: "line", 2: "quad", 3: "hexahedron"}
 
 
 def mesh_of(domain: AbstractDomain, n: int = 24) -> meshio.Mesh:
-    """A mesh of about n cells along each direction of each patch. Cells cut away by a Boolean operation are left out."""
+    """A mesh of about n cells along each direction of each patch. Cells cut away by a Boolean operation are left
+    out.
+    """
     points, cells, count = [], [], 0
     for patch in domain.patches:
         k = patch.dimension

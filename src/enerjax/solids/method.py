@@ -61,7 +61,7 @@ class Ritz:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A trained network in the strong form: Levenberg–Marquardt, with the last layer solved exactly inside the loop.
+    """A trained network in the strong form: all weights by Levenberg–Marquardt.
 
     Attributes:
         hidden: widths of the hidden layers.
@@ -69,14 +69,16 @@ class Network:
         boundary: Gauss points along each boundary patch.
         iterations: most steps.
         max_seconds: CPU seconds to train for.
-        eliminate: whether the last layer is eliminated (variable projection).
+        width: R of the first layer's random weights.
+        solve_last: whether the last layer starts from its least-squares solution.
         tolerance: residual at which training stops.
     """
 
-    hidden: tuple[int, ...] = (24, 24)
+    hidden: tuple[int, ...] = (100,)
     interior: int = 20
     boundary: int = 32
     iterations: int = 400
     max_seconds: float = 60.0
-    eliminate: bool = True
+    width: float = 1.0
+    solve_last: bool = True
     tolerance: float = 1e-13

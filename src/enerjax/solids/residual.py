@@ -1,8 +1,10 @@
-"""Losses of mechanics over one field and one domain: strong, mixed (pressure or stress as fields), weak, and energy form.
+"""Losses of mechanics over one field and one domain: strong, mixed (pressure or stress as fields), weak, and energy
+form.
 
-A `Term` is a set of points with a pointwise function of the field's jet there; a loss is a tuple of terms. The strong form's
-terms are dimensionless (stresses by the material's modulus S, lengths by the domain's size L) and carry the square roots of
-their quadrature weights, so that ½‖r‖² approximates an integral and one weight serves interior and boundary.
+A `Term` is a set of points with a pointwise function of the field's jet there; a loss is a tuple of terms. The strong
+form's terms are dimensionless (stresses by the material's modulus S, lengths by the domain's size L) and carry the
+square roots of their quadrature weights, so that ½‖r‖² approximates an integral and one weight serves interior and
+boundary.
 """
 
 from collections.abc import Callable
@@ -225,7 +227,8 @@ def mixed(survey: Survey, soft: dict) -> tuple[Term, ...]:
 
 
 class PotentialEnergy(AbstractEnergy):
-    """Π(u) = ∫ W(∇u) − b·u dV + ∫ V(u) dA: strain energy less the work of the loads, by quadrature. The deep energy form.
+    """Π(u) = ∫ W(∇u) − b·u dV + ∫ V(u) dA: strain energy less the work of the loads, by quadrature. The deep energy
+    form.
 
     Attributes:
         problem: material, loads and conditions.

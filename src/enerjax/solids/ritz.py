@@ -1,8 +1,8 @@
 """The energy form over a linear field: Newton in a basis made orthonormal in the elastic energy at rest.
 
-The strain energy at rest is ½‖√w L ∇(B c)‖² with LᵀL the tangent, so one pivoted QR of these rows gives a basis in which the
-linear problem's Hessian is the identity: a linear problem is solved by its gradient, dependent directions are dropped, and
-Newton's matrices for large strain stay well conditioned however redundant the random features are.
+The strain energy at rest is ½‖√w L ∇(B c)‖² with LᵀL the tangent, so one pivoted QR of these rows gives a basis in
+which the linear problem's Hessian is the identity: a linear problem is solved by its gradient, dependent directions
+are dropped, and Newton's matrices for large strain stay well conditioned however redundant the random features are.
 """
 
 import time

@@ -1,6 +1,7 @@
 """Corners: Williams's exponents, and basis functions r^λ that let a smooth basis converge in spite of them.
 
-Near a corner of opening ω the displacement is Σ r^λ f_λ(θ), where λ solves (M. L. Williams, J. Appl. Mech. 19 (1952) 526)
+Near a corner of opening ω the displacement is Σ r^λ f_λ(θ), where λ solves (M. L. Williams, J. Appl. Mech. 19 (1952)
+526)
 
     free–free        sin²λω = λ² sin²ω
     clamped–clamped  sin²λω = λ² sin²ω / κ²

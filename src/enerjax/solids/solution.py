@@ -155,7 +155,9 @@ class Solution:
             return {name: float(f(self)) for name, f in self.problem.quantities.items()}
 
     def write_vtu(self, path: str | Path, n: int = 24) -> Path:
-        """Displacement, stress and von Mises stress on a mesh of the patches, as VTU for ParaView. Written whole or not at all."""
+        """Displacement, stress and von Mises stress on a mesh of the patches, as VTU for ParaView. Written whole
+        or not at all.
+        """
         from .mesh import mesh_of
 
         with jax.enable_x64(True):

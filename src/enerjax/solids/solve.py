@@ -20,7 +20,9 @@ from .survey import check_support, survey
 
 
 class SolveError(FloatingPointError):
-    """A load step that cannot be taken. `state` is the last good solution, `load` the fraction of the load it carries."""
+    """A load step that cannot be taken. `state` is the last good solution, `load` the fraction of the load it
+    carries.
+    """
 
     def __init__(self, message: str, state: Solution | None = None, load: float = 0.0):
         super().__init__(message)

@@ -1,4 +1,5 @@
-"""What a solver must know of a problem before it starts, found in one compiled pass: points, normals, levels, loads, stiffness.
+"""What a solver must know of a problem before it starts, found in one compiled pass: points, normals, levels, loads,
+stiffness.
 
 From it follow the boundary values that can be built into a field, and whether the conditions hold the body at all.
 """
@@ -99,9 +100,9 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
 def built_in(survey: Survey, components: int) -> tuple[BuiltIn, dict[str, dict[int, Callable]]]:
     """Factor and lift of the displacement, and what could not be built in: {part: {component: value}}.
 
-    A component is built in over the parts that prescribe it if the level of each part is positive inside the domain, and the
-    values are zero or belong to parts that do not meet: u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j (Rvachev). The rest is
-    left to the residual.
+    A component is built in over the parts that prescribe it if the level of each part is positive inside the domain,
+    and the values are zero or belong to parts that do not meet: u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j
+    (Rvachev). The rest is left to the residual.
     """
     problem, domain = survey.problem, survey.problem.domain
     L = domain.size

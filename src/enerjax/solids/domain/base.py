@@ -1,8 +1,9 @@
 """A domain is a set of smooth patches, a boundary of named parts, and a test of what lies inside.
 
-A patch maps the unit cube onto a piece of the domain, so Gauss quadrature of any order comes from the map and its Jacobian;
-a part does the same for a piece of the boundary and adds the outward normal and a `level`: a smooth function that vanishes on
-the part and is positive inside, which is what builds boundary values into a field. `a - b`, `a & b`, `a | b` combine domains.
+A patch maps the unit cube onto a piece of the domain, so Gauss quadrature of any order comes from the map and its
+Jacobian; a part does the same for a piece of the boundary and adds the outward normal and a `level`: a smooth
+function that vanishes on the part and is positive inside, which is what builds boundary values into a field. `a - b`,
+`a & b`, `a | b` combine domains.
 """
 
 import abc

@@ -1,9 +1,9 @@
 """Boolean combinations of domains: `a - b`, `a & b`, `a | b`.
 
-The parts of both remain, under the names `a.name` and `b.name` where they clash, each cut to what is still on the boundary.
-Quadrature is the uncut rule on `cells` sub-cells per direction with the points outside given weight zero and then dropped: its
-error falls as the cell size, which is enough for collocation. Where an integral must be exact, use a domain whose patches
-follow the boundary (`Annulus`, `PerforatedQuarter`).
+The parts of both remain, under the names `a.name` and `b.name` where they clash, each cut to what is still on the
+boundary. Quadrature is the uncut rule on `cells` sub-cells per direction with the points outside given weight zero
+and then dropped: its error falls as the cell size, which is enough for collocation. Where an integral must be exact,
+use a domain whose patches follow the boundary (`Annulus`, `PerforatedQuarter`).
 """
 
 import jax

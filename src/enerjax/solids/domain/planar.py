@@ -72,8 +72,9 @@ class Rectangle(AbstractDomain):
 class Polygon(AbstractDomain):
     """A simple polygon, vertices anticlockwise. Parts: the names given, else edge0, edge1, … from vertex k to k + 1.
 
-    Quadrature: a convex quadrilateral is one bilinear patch; others are cut into triangles by clipping ears. A convex polygon
-    with singular corners is best cut into two triangles per vertex, in which points gather at it: `graded`.
+    Quadrature: a convex quadrilateral is one bilinear patch; others are cut into triangles by clipping ears. A convex
+        polygon with singular corners is best cut into two triangles per vertex, in which points gather at it:
+        `graded`.
     """
 
     def __init__(self, vertices, names=None, graded: bool = False, grade: float = 3.0):
@@ -130,9 +131,11 @@ class Polygon(AbstractDomain):
 
 
 class Annulus(AbstractDomain):
-    """a ≤ r ≤ b, start ≤ θ ≤ end (a full ring by default) about the origin. Parts: inner, outer, and of a sector start, end.
+    """a ≤ r ≤ b, start ≤ θ ≤ end (a full ring by default) about the origin. Parts: inner, outer, and of a sector
+    start, end.
 
-    Features live in (log r, θ), where Lamé's and Kirsch's fields are entire functions; a full ring uses (log r, cos θ, sin θ).
+    Features live in (log r, θ), where Lamé's and Kirsch's fields are entire functions; a full ring uses (log r, cos
+    θ, sin θ).
     """
 
     def __init__(self, inner: float, outer: float, start: float = 0.0, end: float = 2 * math.pi):

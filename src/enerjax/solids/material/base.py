@@ -1,7 +1,8 @@
 """A material is its stored energy W(G) [energy per reference volume]; stress and tangent are its derivatives.
 
-G = ∇u is the displacement gradient, [d, d]. Any callable G ↦ W serves; the classes here add names and checks. A material
-with an internal pressure is a saddle W(G, p), stationary in p: the mixed form, which does not lock at ν → 1/2.
+G = ∇u is the displacement gradient, [d, d]. Any callable G ↦ W serves; the classes here add names and checks. A
+material with an internal pressure is a saddle W(G, p), stationary in p: the mixed form, which does not lock at ν →
+1/2.
 """
 
 import abc

@@ -17,8 +17,9 @@ from .base import AbstractMaterial
 class CauchyBorn(AbstractMaterial):
     """W(F) = min over shifts s of [E(R Fᵀ + s, h Fᵀ) − E(R, h)]/V: a crystal's energy as a continuum's.
 
-    ∂E/∂strain per volume is the stress of the crystal and ∂W/∂F that of the continuum: one idea. A crystal whose unit cell
-    holds several atoms also relaxes inside the cell; `relax` Newton steps on the shifts do that, unrolled for derivatives.
+    ∂E/∂strain per volume is the stress of the crystal and ∂W/∂F that of the continuum: one idea. A crystal whose unit
+    cell holds several atoms also relaxes inside the cell; `relax` Newton steps on the shifts do that, unrolled for
+    derivatives.
 
     Attributes:
         energy: `energy(positions, cell)`, such as one of `enerjax.atoms`.
@@ -51,9 +52,9 @@ class Polyconvex(AbstractMaterial):
 
         N(I) = a·I + Σ_k b_k [softplus(w_k·I) − ln 2],   a, b, w ≥ 0
 
-    Each invariant is polyconvex, zero with zero slope at rest, and the network of them is convex and non-decreasing (weights
-    kept positive by softplus), so W is polyconvex, objective, isotropic and stress-free at rest, whatever its weights.
-    After Klein et al. (2022), JMPS 159, 104703.
+    Each invariant is polyconvex, zero with zero slope at rest, and the network of them is convex and non-decreasing
+    (weights kept positive by softplus), so W is polyconvex, objective, isotropic and stress-free at rest, whatever
+    its weights. After Klein et al. (2022), JMPS 159, 104703.
     """
 
     first: Float[Array, "3 hidden"]

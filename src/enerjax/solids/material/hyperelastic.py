@@ -1,4 +1,5 @@
-"""Finite strain: St. Venant–Kirchhoff, neo-Hookean, Mooney–Rivlin, Ogden; incompressible; plane sections of spatial laws.
+"""Finite strain: St. Venant–Kirchhoff, neo-Hookean, Mooney–Rivlin, Ogden; incompressible; plane sections of spatial
+laws.
 
 Every law is zero, with zero stress, at G = 0, and depends on G through C = FᵀF only: both are tested over all of them.
 """

@@ -1,8 +1,9 @@
 """Small-strain J2 plasticity and viscoelasticity as incremental potentials with internal variables.
 
-Over one time step the stored energy plus what is dissipated is minimised over the internal variables, which leaves a potential
-W(ε; state) whose derivative is the stress at the end of the step: the same solvers apply, and the consistent tangent is its
-second derivative. Ortiz & Stainier (1999), CMAME 171, 419; Simo & Hughes (1998), Computational Inelasticity, boxes 3.1–3.2.
+Over one time step the stored energy plus what is dissipated is minimised over the internal variables, which leaves a
+potential W(ε; state) whose derivative is the stress at the end of the step: the same solvers apply, and the
+consistent tangent is its second derivative. Ortiz & Stainier (1999), CMAME 171, 419; Simo & Hughes (1998),
+Computational Inelasticity, boxes 3.1–3.2.
 """
 
 from typing import ClassVar, NamedTuple
@@ -114,7 +115,9 @@ class Viscoelastic(AbstractMaterial):
         return eqx.tree_at(lambda m: m.state, self, (self.state + ratio * e[None]) / (1 + ratio))
 
     def relax(self, strain, ts: Float[Array, " T"], rtol=1e-8, atol=1e-10) -> Float[Array, "T 3 3"]:
-        """The stress along a history of strain ε(t) [3, 3], the branches integrated by diffrax instead of Euler steps."""
+        """The stress along a history of strain ε(t) [3, 3], the branches integrated by diffrax instead of Euler
+        steps.
+        """
 
         def rate(t, q, args):
             del args

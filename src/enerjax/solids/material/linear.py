@@ -1,4 +1,6 @@
-"""Linear elasticity: isotropic, orthotropic and general, in space, plane strain and plane stress; and the mixed form."""
+"""Linear elasticity: isotropic, orthotropic and general, in space, plane strain and plane stress; and the mixed
+form.
+"""
 
 from typing import ClassVar
 
@@ -41,7 +43,8 @@ class IsotropicElastic(AbstractMaterial):
     Attributes:
         lam: λ [stress].
         mu: μ [stress].
-        out_of_plane: σ₃₃/(σ₁₁ + σ₂₂), for the von Mises stress of a planar problem: ν in plane strain, 0 in plane stress.
+        out_of_plane: σ₃₃/(σ₁₁ + σ₂₂), for the von Mises stress of a planar problem: ν in plane strain, 0 in plane
+            stress.
     """
 
     lam: float | jax.Array
@@ -106,7 +109,9 @@ def orthotropic(young, poisson, shear, plane: bool = False) -> AnisotropicElasti
 
 
 class MixedElastic(AbstractMixedMaterial):
-    """Π = μ ε:ε + p tr ε − p²/(2λ): linear elasticity with pressure p = λ tr ε, up to and including ν = 1/2 (1/λ = 0)."""
+    """Π = μ ε:ε + p tr ε − p²/(2λ): linear elasticity with pressure p = λ tr ε, up to and including ν = 1/2 (1/λ =
+    0).
+    """
 
     mu: float | jax.Array
     compliance: float | jax.Array  # 1/λ

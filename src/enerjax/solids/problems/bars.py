@@ -10,7 +10,9 @@ from ..problem import Problem
 
 
 def wave(length=1.0, time=1.0, young=1.0, density=1.0, mode=1) -> Problem:
-    """A standing elastic wave in a bar fixed at both ends: u = sin(kπx/L) cos(kπct/L), c² = E/ρ, over space and time."""
+    """A standing elastic wave in a bar fixed at both ends: u = sin(kπx/L) cos(kπct/L), c² = E/ρ, over space and
+    time.
+    """
     c = (young / density) ** 0.5
     k = mode * jnp.pi / length
     exact = lambda x: (jnp.sin(k * x[0]) * jnp.cos(k * c * x[1]))[None]

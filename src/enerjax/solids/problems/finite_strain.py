@@ -36,7 +36,9 @@ def neo_hookean() -> Problem:
 
 
 def stretch(ratio=1.5, young=1.0, poisson=0.3) -> Problem:
-    """A neo-Hookean cube pulled to `ratio` times its length, free at the sides: homogeneous, transverse stretch from P₂₂ = 0."""
+    """A neo-Hookean cube pulled to `ratio` times its length, free at the sides: homogeneous, transverse stretch
+    from P₂₂ = 0.
+    """
     material = NeoHookean.from_young(young, poisson)
     lam, mu = material.lam, material.mu
     a = 1.0

@@ -87,7 +87,8 @@ def kirsch(radius=1.0, size=4.0, young=1.0, poisson=0.3, tension=1.0) -> Problem
 
 
 def cantilever(length=8.0, height=2.0, young=1.0, poisson=0.3, load=1.0) -> Problem:
-    """Timoshenko's cantilever under an end load, plane stress. Timoshenko & Goodier, §21; x from the clamped end, y from the axis.
+    """Timoshenko's cantilever under an end load, plane stress. Timoshenko & Goodier, §21; x from the clamped end, y
+    from the axis.
 
     The exact displacement is prescribed at the clamped end, the parabolic shear at the loaded one.
     """

@@ -1,6 +1,8 @@
-"""Problems without a closed form, against finite elements that ship as arrays: Cook's membrane, the finite plate with a hole.
+"""Problems without a closed form, against finite elements that ship as arrays: Cook's membrane, the finite plate with
+a hole.
 
-The arrays in `data/` were made by `benchmarks/solids/references.py` (scikit-fem, Q2 on graded meshes), table of meshes inside.
+The arrays in `data/` were made by `benchmarks/solids/references.py` (scikit-fem, Q2 on graded meshes), table of
+meshes inside.
 """
 
 from importlib.resources import files
