@@ -118,14 +118,20 @@ def test_plane_stress_condensation_equals_the_reduced_modulus():
     G = gradient("plane_stress", 1e-6)
     lam, mu = lame(2.0, 0.3)
     assert jnp.allclose(
-        stress(PlaneStress(NeoHookean(lam, mu)), G), stress(IsotropicElastic.plane_stress(2.0, 0.3), G), rtol=1e-4, atol=1e-11
+        stress(PlaneStress(NeoHookean(lam, mu)), G),
+        stress(IsotropicElastic.plane_stress(2.0, 0.3), G),
+        rtol=1e-4,
+        atol=1e-11,
     )
 
 
 def test_mixed_forms_condense_to_displacement_forms():
     lam, mu = lame(2.0, 0.3)
     G = gradient("neo_hookean")
-    for mixed, pure in ((MixedElastic(mu, 1 / lam), IsotropicElastic(lam, mu)), (MixedNeoHookean(mu, 1 / lam), NeoHookean(lam, mu))):
+    for mixed, pure in (
+        (MixedElastic(mu, 1 / lam), IsotropicElastic(lam, mu)),
+        (MixedNeoHookean(mu, 1 / lam), NeoHookean(lam, mu)),
+    ):
         p = lam * (jnp.trace(G) if not mixed.finite else kin.log_volume(G))
         assert abs(float(jax.grad(mixed, 1)(G, p))) < 1e-14
         assert jnp.allclose(mixed(G, p), pure(G), rtol=1e-12)

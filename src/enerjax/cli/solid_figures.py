@@ -6,7 +6,7 @@ from .report import figure
 
 
 def planar_fields(solution, n: int = 40):
-    """|u|, von Mises stress, and the pointwise error of the stress, on the deformed shape. None where the domain is not planar."""
+    """|u|, von Mises stress and the stress error on the deformed shape. None where the domain is not planar."""
     import jax
     import jax.numpy as jnp
     from matplotlib.tri import Triangulation

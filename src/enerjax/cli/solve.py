@@ -1,4 +1,4 @@
-"""`enerjax solve PROBLEM`: solve a named problem of solid mechanics and compare with its exact or reference solution."""
+"""`enerjax solve PROBLEM`: a named problem of solid mechanics against its exact or reference solution."""
 
 from pathlib import Path
 from typing import Annotated

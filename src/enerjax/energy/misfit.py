@@ -1,7 +1,8 @@
 """Energies that are half a squared residual: E(x) = ½‖r(x)‖².
 
-Least squares, Gauss–Newton and Levenberg–Marquardt need r and not only E, so a misfit keeps its residual in the open, and
-the algebra of energies carries it along: the residual of a sum is the concatenation of residuals, that of `s * E` is √s r.
+Least squares, Gauss–Newton and Levenberg–Marquardt need r and not only E, so a misfit keeps its residual in the open,
+and the algebra of energies carries it along: the residual of a sum is the concatenation of residuals, that of `s * E` is
+√s r.
 A collocation loss of a differential equation, a Gaussian log-likelihood and a 4D-Var objective are all misfits.
 """
 
@@ -34,7 +35,7 @@ class Misfit(AbstractMisfit):
     """E(x) = ½ ‖r(x, *args)‖² of any function.
 
     Attributes:
-        function: `function(x, *args)`, the residual, a pytree of arrays. A module's parameters are leaves of the energy.
+        function: `function(x, *args)`, the residual, a pytree of arrays. A module's parameters are the energy's leaves.
         args: its data (points, weights, readings): leaves too, so a new batch compiles nothing.
     """
 

@@ -153,13 +153,13 @@ def levenberg_marquardt(
         raise FloatingPointError("Levenberg–Marquardt: the residual is not finite at the start")
     history, factor, converged = [value], float(damping), False
     for _ in range(iterations):
-        parts = None if matrix_free else look(energy, flat)
+        parts = () if matrix_free else look(energy, flat)
         for _attempt in range(22):
             if matrix_free:
                 new, after, _ = propose_free(energy, flat, jnp.asarray(factor))
             else:
-                new, after = propose(energy, flat, *parts, jnp.asarray(factor))  # pyright:
-                ignore[reportOptionalIterable]
+                r, J, scale = parts  
+                new, after = propose(energy, flat, r, J, scale, jnp.asarray(factor))
             after = float(after)
             if after < value:
                 break

@@ -121,7 +121,7 @@ def moduli_misfit(
         b = np.stack([np.asarray(zero[1])] + [np.asarray(y - zero[1]) for _, y in slope])
         # project once on the span of all rows' columns: M falls to (1 + K)(n + 1) at most
         K1, M, n = A.shape
-        if M > K1 * (n + 1):
+        if K1 * (n + 1) < M:
             Q, _ = np.linalg.qr(np.concatenate([*A, b.T], axis=1))
             A, b = np.einsum("mq,kmn->kqn", Q, A), np.einsum("mq,km->kq", Q, b)
         x = jnp.asarray(points, float)

@@ -108,7 +108,7 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
         say(f"load {target:g} failed (inverted or no decrease): step halved to {step:g}")
         if step < 1 / 1024:
             raise SolveError(
-                f"{problem.name}: no equilibrium found beyond load fraction {load:.4g}; the deformation inverts or buckles. "
+                f"{problem.name}: no equilibrium beyond load fraction {load:.4g}: the deformation inverts or buckles. "
                 "Lower the load, add features or quadrature points, or use a material that resists inversion",
                 as_solution(good),
                 load,

@@ -92,7 +92,7 @@ class Solution:
             if len(outside):
                 first = ", ".join(f"{v:.6g}" for v in np.asarray(x[outside[0]]))
                 raise ValueError(
-                    f"{len(outside)} of {len(x)} points lie outside the domain of {self.problem.name}, the first is number "
+                    f"{len(outside)} of {len(x)} points lie outside {self.problem.name}'s domain, the first is number "
                     f"{outside[0]} at ({first}); domain.contains(points) says which"
                 )
         return x

@@ -105,7 +105,7 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
         if step < 1 / 1024:
             state = Solution(problem, LinearField(basis, system.built, good), history, clock.seconds, clock.compile)
             raise SolveError(
-                f"{problem.name}: no equilibrium found beyond load fraction {load:.4g}; the deformation inverts or buckles. "
+                f"{problem.name}: no equilibrium beyond load fraction {load:.4g}: the deformation inverts or buckles. "
                 "Lower the load, add features, or use a stabilising material",
                 state,
                 load,
