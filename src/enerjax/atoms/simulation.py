@@ -6,6 +6,7 @@ on as if nothing had happened, bit for bit.
 """
 
 import io
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Run:
         momenta: √(amu eV).
         cells: Å, or None.
         steps_per_second: without compilation; None if nothing was left to do.
+        cpu_seconds_per_step: likewise, of all threads of this process.
         compilations: how often the block was traced: 1, plus one for each time the rows had to grow.
         rebuilds: of the neighbour rows, in this process.
     """
@@ -51,6 +53,7 @@ class Run:
     momenta: np.ndarray
     cells: np.ndarray | None
     steps_per_second: float | None
+    cpu_seconds_per_step: float | None
     compilations: int
     rebuilds: int
 
@@ -104,18 +107,13 @@ def simulate(
     _check(timestep, steps, interval)
     offset = reference_energy(potential, structure)
     if neighbours is None:
-        # a shell of a crystal just outside the rows comes in with the first vibration: room for it from the start
-        wide = neighbours_of(structure, potential.cutoff, skin=skin + 0.2)
-        neighbours = neighbours_of(structure, potential.cutoff, skin=skin)
-        count = int(jnp.max(jnp.sum(wide.mask, axis=-1)))
-        if neighbours.grid is not None and count > neighbours.width:
-            neighbours = neighbour_list(structure, potential.cutoff, skin=skin, width=4 * -(-count // 4))
+        neighbours = _roomy(structure, potential.cutoff, skin)
     state = start(potential, structure, ensemble, neighbours, key, kT=kB * temperature, momenta=momenta)
     settings = {"timestep": timestep, "interval": interval, "ensemble": _describe(ensemble), "atoms": structure.atoms}
     files = None if trajectory is None else _Files(Path(trajectory), settings)
     if files is not None:
         state = files.resume(state)
-    begun, traces, seconds, done, grown = int(state.step), 0, 0.0, 0, 0
+    begun, traces, seconds, burnt, done, grown = int(state.step), 0, 0.0, 0.0, 0, 0
     with_pressure = pressure or ensemble.barostat
     to_step = timestep * fs
 
@@ -137,9 +135,9 @@ def simulate(
         if compiled != _shapes(state):  # no steps: compiles, so that the timing below is of steps alone
             compiled = _shapes(state)
             jax.block_until_ready(run(potential, ensemble, state, to_step, zeros)[1].energy)
-        clock = time.perf_counter()
+        clock, burning = time.perf_counter(), time.process_time()
         after, samples = jax.block_until_ready(run(potential, ensemble, state, to_step, jnp.asarray(strides)))
-        seconds += time.perf_counter() - clock
+        seconds, burnt = seconds + time.perf_counter() - clock, burnt + time.process_time() - burning
         samples = _whole(jax.tree.map(lambda x, n=wanted: np.asarray(x[:n]), samples), offset)
         bad = _first_bad(samples, degrees)
         if bool(after.overflow) and (bad is None or grown == 0):
@@ -178,9 +176,26 @@ def simulate(
         momenta=stack(lambda s: s.momentum),
         cells=None if structure.cell is None else stack(lambda s: s.cell),
         steps_per_second=done / seconds if done else None,
+        cpu_seconds_per_step=burnt / done if done else None,
         compilations=traces,
         rebuilds=int(state.rebuilds),
     )
+
+
+def _roomy(structure: Structure, cutoff: float, skin: float) -> Neighbours:
+    """Rows with room for what a hot run will bring in, so that none of its steps compiles anything again.
+
+    A crystal's next shell may lie just outside: the density is counted a little further out as well, and scaled back.
+    """
+    rows = neighbours_of(structure, cutoff, skin=skin)
+    if rows.grid is None:
+        return rows
+    reach, margin = cutoff + skin, 1.15
+    for further in (0.2, 0.4):
+        wide = neighbour_list(structure, cutoff, skin=skin + further)
+        count = float(jnp.max(jnp.sum(wide.mask, axis=-1))) * (reach / (reach + further)) ** 3
+        rows = neighbour_list(structure, cutoff, skin=skin, width=max(rows.width, 4 * math.ceil(margin * count / 4)))
+    return rows
 
 
 def _whole(samples: Sample, offset: float) -> Sample:
