@@ -46,9 +46,8 @@ def test_growing_windows_then_levenberg_marquardt_reach_the_likelihoods_bottom(k
 
 def test_shooting_with_an_unobserved_velocity(key):
     """Only q is read; nodes carry the velocity. Gauss–Newton on law and nodes at once."""
-    residual = ode.shooting(
-        TS, CLEAN[0, :, :1], 0.01, every=8, slack=0.01, observe=lambda y: y[:1], substeps=1, solver=diffrax.Bosh3()
-    )
+    how = dict(every=8, slack=0.01, observe=lambda y: y[:1], solver=HOW["solver"])
+    residual = ode.shooting(TS, CLEAN[0, :, :1], 0.01, **how)
     nodes = jnp.stack([CLEAN[0, ::8, 0][:-1], jnp.zeros(4)], axis=1)
     import optimistix as optx
 

@@ -98,7 +98,7 @@ def path_loss(
     observe: Callable = lambda y: y,
     anchor: float = 0.0,
     args: Callable | None = None,
-    **solver,
+    solver: dict | None = None,
 ):
     """loss(learned, (rows, data), key): the mean of ‖(h(y(tₖ)) − yₖ)/σ‖² over the readings that are not NaN.
 
@@ -116,7 +116,7 @@ def path_loss(
         starts = jax.tree.map(lambda v: v[rows], learned.starts)
 
         def one(row, start, y):
-            ys = solve(learned.field, start, ts, None if args is None else args(row), **solver)
+            ys = solve(learned.field, start, ts, None if args is None else args(row), **(solver or {}))
             r = Observations(lambda s: s, y, noise, observe).residual(ys)
             return jnp.sum(r**2), jnp.sum(jnp.isfinite(y)), jnp.sum(r[0] ** 2)
 
@@ -187,7 +187,7 @@ def learn(
     trainable = Learned(jax.tree.map(eqx.is_inexact_array, field), jax.tree.map(lambda _: free, learned.starts))
     size = paths if batch is None else batch
     for stage, (points, count, rate) in enumerate(zip(horizons, each(epochs), each(rates), strict=True)):
-        loss = path_loss(ts[:points], noise=noise, observe=observe, args=args, **(solver or {}))
+        loss = path_loss(ts[:points], noise=noise, observe=observe, args=args, solver=solver)
 
         def batches(epoch, key, points=points):
             order = jax.random.permutation(key, paths) if size < paths else jnp.arange(paths)
@@ -267,7 +267,14 @@ def refine(
 
 
 def shooting(
-    ts: Float[ArrayLike, " times"], data: PyTree, noise, *, every: int, slack, observe: Callable = lambda y: y, **solver
+    ts: Float[ArrayLike, " times"],
+    data: PyTree,
+    noise,
+    *,
+    every: int,
+    slack,
+    observe: Callable = lambda y: y,
+    solver=None,
 ):
     """Multiple shooting as one misfit of (field, nodes): data along short pieces, continuity between them.
 
@@ -298,7 +305,7 @@ def shooting(
 
     def residual(unknown):
         field, nodes = unknown
-        run = jax.vmap(lambda z, t: solve(field, z, t, **solver))(nodes, windows)
+        run = jax.vmap(lambda z, t: solve(field, z, t, **(solver or {})))(nodes, windows)
         seen = jax.vmap(lambda ys, y: Observations(lambda s: s, y, noise, observe).residual(ys))(run, parts)
         ends = jax.tree.map(lambda v: v[:, -1], run)
         joints = ModelError(lambda z, end: end, slack, jax.tree.map(lambda v: v[:-1], ends)).residual(nodes)
