@@ -1,5 +1,6 @@
 """The vector space of pytrees of arrays: what every flow, chain and fit does arithmetic in."""
 
+import functools
 import operator
 
 import equinox as eqx
@@ -34,7 +35,7 @@ def axpy(a, x: PyTree, y: PyTree) -> PyTree:
 def dot(x: PyTree, y: PyTree) -> Scalar:
     """⟨x, y⟩, summed over all leaves."""
     products = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), x, y))
-    return sum(products[1:], start=products[0])
+    return functools.reduce(operator.add, products)
 
 
 def norm(x: PyTree) -> Scalar:

@@ -67,7 +67,8 @@ def vectors(batch: Batch, positions: Float[Array, "B n 3"], cell, cutoff: float)
         there = jnp.asarray(batch.species) > 0
         mask = there[:, None, :] & there[:, :, None] & ~jnp.eye(n, dtype=bool)[None]
     else:
-        r = jax.vmap(lambda x, i: x[i])(positions, batch.index) - positions[:, :, None]
+        rows = batch.index
+        r = jax.vmap(lambda x, i: x[i])(positions, rows) - positions[:, :, None]
         mask = batch.mask
         if batch.image is not None:
             r = r + jnp.einsum("bnki,bij->bnkj", jnp.asarray(batch.image).astype(r.dtype), cell)
@@ -85,7 +86,8 @@ def taker(batch: Batch):
             return jnp.broadcast_to(x, (frames, n, *x.shape[2:])).reshape(frames * n, n, *x.shape[3:])
 
         return take
-    flat = (batch.index + n * np.arange(frames, dtype=np.int32)[:, None, None]).reshape(frames * n, -1)
+    index = batch.index
+    flat = (index + n * np.arange(frames, dtype=np.int32)[:, None, None]).reshape(frames * n, -1)
     return lambda x: x[flat]
 
 
@@ -135,7 +137,7 @@ def prepare(data: Dataset, cutoff: float, reference, dtype=np.float32) -> tuple[
         dense = frame.cell is None and n <= DENSE
         row = None if dense else neighbour_list(frame.structure(np.float32), cutoff, margin=1.0)
         rows.append(row)
-        shapes.append((n, 0 if dense else -(-row.width // 4) * 4))
+        shapes.append((n, 0 if row is None else -(-row.width // 4) * 4))
     widest = {}
     for n, k in shapes:  # one width per number of atoms: fewer shapes, little padding
         widest[n] = max(widest.get(n, 0), k)
@@ -143,9 +145,9 @@ def prepare(data: Dataset, cutoff: float, reference, dtype=np.float32) -> tuple[
     bucket = np.array([keys.index((n, widest[n])) for n, _ in shapes])
     batches, place = [], np.zeros(len(data), int)
     for b, (n, k) in enumerate(keys):
-        members = np.flatnonzero(bucket == b)
+        members = np.flatnonzero(bucket == b).tolist()
         place[members] = np.arange(len(members))
-        batches.append(_stack([data[i] for i in members.tolist()], [rows[i] for i in members.tolist()], n, k, reference, dtype))
+        batches.append(_stack([data[i] for i in members], [rows[i] for i in members], n, k, reference, dtype))
     return batches, bucket, place
 
 

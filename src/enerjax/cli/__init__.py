@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import typer
+import typer.core
 
 COMMANDS = {
     "fit": "train a potential energy surface on extended XYZ",

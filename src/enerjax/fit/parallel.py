@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from .._array import PyTree
 
 
-def data_parallel(devices: Sequence[jax.Device] | None = None) -> Callable[[PyTree], PyTree]:
+def data_parallel(devices: Sequence | None = None) -> Callable[[PyTree], PyTree]:
     """`place` for `fit.train`: splits the leading axis of every array of a batch over devices.
 
     The loss must be a mean over that axis; its gradient is then the same as on one device, to rounding. With

@@ -99,8 +99,8 @@ class ManyBody(eqx.Module):
 class Convolution(eqx.Module):
     """Sum over neighbours of (edge harmonics) ⊗ (features of the neighbour) × (learned radial function).
 
-    Aₗₘ = Σ_paths w_path Σ_j C(l₁ l₂ l) Y_l₁(r̂ᵢⱼ) R_l₂(rᵢⱼ) h_l₂,ⱼ. The sum over j is one batched matrix product per atom
-    and runs before the coupling.
+    Aₗₘ = Σ_paths w_path Σ_j C(l₁ l₂ l) Y_l₁(r̂ᵢⱼ) R_l₂(rᵢⱼ) h_l₂,ⱼ. The sum over j is one batched matrix product per
+    atom and runs before the coupling.
     """
 
     radial: Perceptron

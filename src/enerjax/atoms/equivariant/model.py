@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..._array import Key
@@ -140,7 +140,7 @@ class Equivariant(AbstractPotential):
 
     def kinds(self, species) -> Float[Array, "atoms kinds"]:
         """One-hot element of each atom; a row of zeros for a padded atom."""
-        if not isinstance(species, jax.core.Tracer):
+        if not isinstance(species, Tracer):
             unknown = sorted(set(np.unique(np.asarray(species)).tolist()) - {0, *self.config.species})
             if unknown:
                 raise ValueError(f"the potential knows the elements {self.config.species}, not Z={unknown[0]}.")

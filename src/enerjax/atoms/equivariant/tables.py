@@ -1,7 +1,7 @@
 """Constant matrices: Clebsch–Gordan couplings and the sphere grid of Gaunt products.
 
-Only couplings of natural parity occur (l₁ + l₂ + l₃ even), and those are, up to their norm, integrals of three spherical
-harmonics. A Lebedev rule gives them exactly in microseconds, where a general coupling table takes seconds; a test holds
+Only couplings of natural parity occur (l₁ + l₂ + l₃ even), and those are, up to their norm, integrals of three
+spherical harmonics. A Lebedev rule gives them exactly in microseconds, where a general coupling table takes seconds; a test holds
 them equal to `e3nn_jax.clebsch_gordan`.
 """
 
@@ -18,8 +18,8 @@ _RULES = (3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 35, 41, 47, 53
 @functools.cache
 def sphere(degree: int, l_max: int) -> tuple[np.ndarray, np.ndarray]:
     """Harmonics [points, (l_max+1)²] and weights [points] (sum 1) of a rule that is exact up to `degree`."""
-    points, weights = lebedev_rule(next(n for n in _RULES if n >= degree))
-    return np.stack(spherical_harmonics(*points, l_max), -1), weights / weights.sum()
+    (x, y, z), weights = lebedev_rule(next(n for n in _RULES if n >= degree))
+    return np.stack(spherical_harmonics(x, y, z, l_max), -1), weights / weights.sum()
 
 
 @functools.cache
