@@ -1,8 +1,8 @@
 """Constant matrices: Clebsch–Gordan couplings and the sphere grid of Gaunt products.
 
 Only couplings of natural parity occur (l₁ + l₂ + l₃ even), and those are, up to their norm, integrals of three
-spherical harmonics. A Lebedev rule gives them exactly in microseconds, where a general coupling table takes seconds; a test holds
-them equal to `e3nn_jax.clebsch_gordan`.
+spherical harmonics. A Lebedev rule gives them exactly in microseconds, where a general coupling table takes seconds; a
+test holds them equal to `e3nn_jax.clebsch_gordan`.
 """
 
 import functools
