@@ -50,7 +50,7 @@ class Schedule:
         growth: factor between the ends of two segments.
         part: share of the draws so far that the window keeps.
         final: share of the warm-up in which only the step size adapts.
-        enough: draws in the window before warm-up may end.
+        enough: draws in the window before warm-up may end, and never fewer than two per coordinate.
         same: change of the metric (see `change`) below which warm-up may end.
     """
 
@@ -143,7 +143,7 @@ def adapt(adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMe
         if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, new))):
             continue  # a window of too few or too wild draws; the next one is longer
         fitted, metric = metric, new
-        if schedule.early and settled(energies, schedule.enough) and change(fitted, metric, draws.shape[1]) < schedule.same:
+        if schedule.early and settled(energies, max(schedule.enough, 2 * draws.shape[1])) and change(fitted, metric, draws.shape[1]) < schedule.same:
             break
     tail = min(schedule.tail(max(done, 1)), schedule.length - done)
     if tail > 0:
