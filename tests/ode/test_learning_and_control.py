@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
+import optimistix as optx
 import pytest
 
 from enerjax import ode, path
@@ -49,8 +51,6 @@ def test_shooting_with_an_unobserved_velocity(key):
     how = dict(every=8, slack=0.01, observe=lambda y: y[:1], solver=HOW["solver"])
     residual = ode.shooting(TS, CLEAN[0, :, :1], 0.01, **how)
     nodes = jnp.stack([CLEAN[0, ::8, 0][:-1], jnp.zeros(4)], axis=1)
-    import optimistix as optx
-
     found = optx.least_squares(
         lambda x, _: residual(x),
         optx.LevenbergMarquardt(1e-8, 1e-8),
@@ -65,8 +65,10 @@ def test_shooting_with_an_unobserved_velocity(key):
 
 
 def test_collocation_starts_near_the_law(key):
-    found = ode.collocate(Oscillator(jnp.array(0.5), jnp.array(0.5)), TS, CLEAN, key=key, epochs=200)
-    np.testing.assert_allclose([found.k, found.c], [2.0, 0.1], atol=0.05)
+    found = ode.collocate(
+        Oscillator(jnp.array(0.5), jnp.array(0.5)), TS, CLEAN, key=key, epochs=200, optimizer=optax.adam(5e-2)
+    )
+    np.testing.assert_allclose([found.k, found.c], [2.0, 0.1], atol=0.08)
 
 
 def test_weak_constraint_tends_to_the_strong_one(key):
@@ -93,17 +95,17 @@ def test_weak_constraint_tends_to_the_strong_one(key):
 def test_controller_holds_the_reactor_at_its_unstable_state():
     """Open loop it runs away; with gradients through the model it settles at 0.5 mol/l, 350 K and 300 K coolant."""
     scale = jnp.array([1.0, 100.0])
-    plant = ode.ForwardModel(ode.stirred_tank, 0.05, substeps=2)
+    plant = ode.ForwardModel(ode.stirred_tank, 0.05, substeps=8)
     cost = lambda y, u, k, ref: jnp.sum(((y - ref) / scale) ** 2) * 100 + 1e-4 * jnp.sum((u - 300.0) ** 2) / 100
     controller = ode.Controller(
-        plant, cost, jnp.array([280.0]), jnp.array([320.0]), horizon=15, iterations=15, rate=0.2
+        plant, cost, jnp.array([290.0]), jnp.array([310.0]), horizon=15, iterations=15, rate=0.2
     )
     y0, ref = jnp.array([0.55, 345.0]), jnp.array([0.5, 350.0])
     alone = path.rollout(lambda y, _: plant(y, jnp.array([300.0])), y0, length=60)[-1]
     run = jax.jit(lambda y: ode.closed_loop(plant, controller, y, jnp.broadcast_to(ref, (60, 2))))
     ys, us = run(y0)
     np.testing.assert_allclose(ys[-1], ref, rtol=5e-3)
-    assert np.all((us >= 280) & (us <= 320))
+    assert np.all((us >= 290) & (us <= 310))
     assert abs(float(alone[1]) - 350) > 10
 
 
@@ -121,5 +123,5 @@ def test_arm_conserves_energy_without_friction_and_inverse_inverts(key):
     assert data[0].shape == (128, 2)
     np.testing.assert_allclose(jax.vmap(plant)(data[0], data[1]), data[2], rtol=1e-12)
     net = eqx.nn.Linear(4, 1, key=key)
-    inverse = ode.fit_transitions(ode.InverseModel(net), data, key, inverse=True, epochs=1500, batch=128, rate=3e-2)
+    inverse = ode.fit_transitions(ode.InverseModel(net), data, key, inverse=True, epochs=400, batch=128, rate=0.3)
     np.testing.assert_allclose(jax.vmap(inverse)(data[0], data[2]), data[1], atol=0.1)
