@@ -158,7 +158,7 @@ def levenberg_marquardt(
             if matrix_free:
                 new, after, _ = propose_free(energy, flat, jnp.asarray(factor))
             else:
-                r, J, scale = parts  
+                r, J, scale = parts
                 new, after = propose(energy, flat, r, J, scale, jnp.asarray(factor))
             after = float(after)
             if after < value:
@@ -192,6 +192,8 @@ def natural_gradient(metric: Energy, energy: Energy, x: PyTree, damping: float |
     _, J = jacobian(metric, x)
     gradient, unravel = ravel_pytree(jax.grad(energy)(x))
     scale = jnp.maximum(jnp.linalg.norm(J, axis=0), 1e-300)
-    R = jnp.linalg.qr(jnp.concatenate([J / scale, jnp.sqrt(damping) * jnp.eye(J.shape[1], dtype=J.dtype)]), mode="r")
+    R = jnp.linalg.qr(
+        jnp.concatenate([J / scale[None, :], jnp.sqrt(damping) * jnp.eye(J.shape[1], dtype=J.dtype)]), mode="r"
+    )
     half = jax.scipy.linalg.solve_triangular(R, gradient / scale, trans="T")
     return unravel(-jax.scipy.linalg.solve_triangular(R, half) / scale)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from .._array import Key
 from ..fit.least_squares import reduce, solve_reduced
@@ -30,9 +30,9 @@ BATCH = 128  # points whose jets are formed at once
 class Jets(eqx.Module):
     """Jets of the basis and of the built-in boundary values at the points of all terms, computed once per basis."""
 
-    base: Float[Array, "n S N"]
-    factor: Float[Array, "n m S"]
-    lift: Float[Array, "n m S"]
+    base: Array  # [n, S, N], or without n at one point
+    factor: Array  # [n, m, S]
+    lift: Array  # [n, m, S]
 
     def __getitem__(self, index) -> "Jets":
         return jax.tree.map(lambda a: a[index], self)

@@ -82,13 +82,14 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
     found = clock.call(look, rules(interior), rules(7), part_rules(boundary), part_rules(8))
     inside, core, edges, few, levels, cross, S, pull, force, xi = found
     host = lambda tree: jax.tree.map(np.asarray, tree)
+    numbers = lambda tree: {k: float(v) for k, v in tree.items()}
     return Survey(
         problem,
         inside,
         edges,
         host(few),
-        host(levels),
-        host(cross),
+        numbers(levels),
+        numbers(cross),
         float(np.max(S)),
         host(pull),
         host(core),

@@ -52,10 +52,10 @@ def chapter(seed: int, say: Callable[[str], None]) -> Chapter:
         name="solids",
         title="Solid mechanics: solver-grade accuracy",
         text=[
-            "A plate with a hole under tension (Kirsch 1898). The displacement is a frozen random layer with boundary values "
-            "built in, over (1/r, θ); equilibrium in the strong form is one least-squares problem, solved by QR. The stress at "
+            "A plate with a hole under tension (Kirsch 1898). The displacement is a frozen random layer with boundary "
+            "values built in, over (1/r, θ); equilibrium in strong form is a least-squares problem, solved by QR. The stress at "
             "the edge of the hole is three times the far stress.",
-            "The same machinery solves finite strain by Gauss–Newton over the last layer, and passes the patch test to rounding.",
+            "Finite strain: the same by Gauss–Newton over the last layer. Patch test: to rounding.",
         ],
         numbers={
             "displacement_relative_l2": trail[-1][1],
