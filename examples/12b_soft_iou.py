@@ -1,7 +1,7 @@
 """Segmenting stained tissue by its overlap: training on soft IoU beats cross-entropy on IoU.
 
 The image is scikit-image's `ihc.png`, colon tissue with an antibody against FHL2 (brown). The reference mask is the
-brown stain by colour deconvolution; the model sees grey values only, learns on the left half and is judged on the right.
+brown stain by colour deconvolution; the model sees grey values only and is judged on the half it did not learn from.
 """
 
 import equinox as eqx

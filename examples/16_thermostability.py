@@ -122,6 +122,6 @@ axes[2].set(title=f"in-silico mutagenesis: r = {rho:.2f}", xlabel="planted effec
 gallery.save(figure, args.out, __file__)
 gallery.check(
     f"R² {random:.2f} on a random split, {honest:.2f} with species held out; mutagenesis against planted effects "
-    f"r = {rho:.2f}; tree of a reader's hidden states: Robinson–Foulds {missing} (untrained {untrained}, counts {counts})",
+    f"r = {rho:.2f}; tree of a reader's states: Robinson–Foulds {missing} (untrained {untrained}, counts {counts})",
     random > honest + 0.3 and rho > 0.6 and missing == 0,
 )

@@ -1,0 +1,117 @@
+"""Crystals that belong together: InfoNCE on the invariant features of the equivariant encoder of `atoms`.
+
+Random Al–Cu crystals of five atoms; two copies of each, rattled by 0.1 Å and turned at random, should embed together.
+The loss is a free energy, log N − loss a bound on the information two copies share; new crystals judge the retrieval.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import gallery
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+args = gallery.arguments(__doc__)
+
+import matplotlib.pyplot as plt  # noqa: E402
+import optax  # noqa: E402
+from scipy.spatial.transform import Rotation  # noqa: E402
+
+from enerjax.atoms import Config, Equivariant, Structure  # noqa: E402
+from enerjax.atoms.neighbours import neighbour_list  # noqa: E402
+from enerjax.fit import cosine, train  # noqa: E402
+from enerjax.learning.contrastive import cosine_similarity, infonce, information_bound, retrieval  # noqa: E402
+
+CUTOFF, ATOMS, COPIES, TRAIN, TEST, T = 4.0, 5, 4, 96, 60, 0.1
+rng = np.random.default_rng(args.seed)
+
+
+def crystal():
+    """A sheared box of five atoms at least 2.2 Å apart, images included."""
+    while True:
+        cell = 4.4 * (np.eye(3) + 0.12 * rng.normal(size=(3, 3)))
+        positions, species = rng.random((ATOMS, 3)) @ cell, rng.choice([13, 29], ATOMS)
+        images = (np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 3) @ cell)[:, None, None]
+        r = np.linalg.norm(positions[None, :, None] - positions[None, None] + images, axis=-1)
+        if r[r > 0].min() > 2.2:
+            return positions, species, cell
+
+
+def copies(positions, species, cell):
+    for _ in range(COPIES):
+        turn = Rotation.random(random_state=rng.integers(1 << 31)).as_matrix()
+        rattled = (positions + 0.1 * rng.normal(size=positions.shape)) @ turn
+        yield Structure(jnp.asarray(rattled, jnp.float32), species, jnp.asarray(cell @ turn, jnp.float32), (True,) * 3)
+
+
+def stacked(count):
+    """Structures and neighbour rows of `count` crystals, leaves [count, copies, …]."""
+    every = [structure for _ in range(count) for structure in copies(*crystal())]
+    rows = [neighbour_list(s, CUTOFF, width=40) for s in every]
+    rows = [dataclasses.replace(n, grid=rows[0].grid) for n in rows]  # rows are final: how they were binned is moot
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(every, rows, strict=True))
+    return jax.tree.map(lambda v: v.reshape(count, COPIES, *v.shape[1:]), stack)
+
+
+class Encoder(eqx.Module):
+    """Mean over atoms of the invariant features, and a linear map to the sphere where crystals are compared."""
+
+    potential: Equivariant
+    head: eqx.nn.Linear
+
+    def __call__(self, structure, neighbours):
+        invariant = self.potential.features(structure, neighbours).filter("0e").array
+        return self.head(jnp.mean(invariant, 0))
+
+
+k1, k2, k3 = jr.split(jr.key(args.seed), 3)
+config = Config(
+    (13, 29), (0.0, 0.0), cutoff=CUTOFF, channels=12, l_max=2, l_node=1, order=2, layers=2, mean_neighbours=18.0
+)
+encoder = Encoder(Equivariant(config, key=k1), eqx.nn.Linear(24, 24, key=k2))
+encoder = jax.tree.map(lambda v: v.astype(jnp.float32) if eqx.is_inexact_array(v) else v, encoder)
+data, fresh = stacked(TRAIN), stacked(TEST)
+
+
+def similarity(encoder, first, second):
+    return cosine_similarity(jax.vmap(encoder)(*first), jax.vmap(encoder)(*second))
+
+
+def batches(epoch, key):
+    a, b, c = jr.split(key, 3)
+    who = jr.permutation(a, TRAIN).reshape(3, 32)
+    pair = jnp.stack([jr.randint(b, (TRAIN,), 0, COPIES), jr.randint(c, (TRAIN,), 1, COPIES)]).reshape(2, 3, 32)
+    one, other = pair[0], (pair[0] + pair[1]) % COPIES
+    pick = lambda i, j: jax.tree.map(lambda v: v[i, j], data)
+    return [(pick(who[k], one[k]), pick(who[k], other[k])) for k in range(3)]
+
+
+loss = lambda encoder, batch, key: infonce(similarity(encoder, *batch), T, symmetric=True)
+half = lambda c: jax.tree.map(lambda v: v[:, c], fresh)
+judge = eqx.filter_jit(lambda encoder: similarity(encoder, half(0), half(1)))
+before = judge(encoder)
+fitted = train(loss, encoder, batches, optax.adam(3e-3), key=k3, epochs=60, max_seconds=25, rate=cosine, ema=0.98)
+after = judge(fitted.model)
+
+turn = jnp.asarray(Rotation.random(random_state=1).as_matrix(), jnp.float32)
+structure, rows = jax.tree.map(lambda v: v[0, 0], fresh)
+turned = structure.at(structure.positions @ turn, structure.cell @ turn)
+change = jnp.abs(fitted.model(structure, rows) - fitted.model(turned, rows)).max()
+change = float(change / jnp.abs(fitted.model(structure, rows)).max())
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 3))
+for axis, s, title in zip(axes, (before, after), ("untrained", "trained"), strict=False):
+    axis.imshow(s[:40, :40], vmin=-1, vmax=1, cmap="RdBu_r")
+    axis.set(title=f"{title}: retrieval {float(retrieval(s)):.2f}", xlabel="copy 2", ylabel="copy 1")
+axes[2].plot([np.log(32) - m["loss"] for m in fitted.metrics], color=gallery.BLUE)
+axes[2].axhline(np.log(32), color=gallery.GREY, lw=0.8)
+axes[2].set(xlabel="epoch", ylabel="log N − loss [nats]", title="grey: log N")
+gallery.save(figure, args.out, __file__)
+gallery.check(
+    f"retrieval of {TEST} new crystals {float(retrieval(after)):.2f} (untrained {float(retrieval(before)):.2f}, chance "
+    f"{1 / TEST:.2f}); information bound {float(information_bound(after, T)):.2f} of at most {np.log(TEST):.2f} nats; "
+    f"rotation changes an embedding by {change:.0e}",
+    retrieval(after) > max(0.5, float(retrieval(before)) + 0.2) and change < 1e-4,
+)
