@@ -1,4 +1,5 @@
-"""Log densities in JAX of the posteriors of posteriordb, written from their Stan programs, on flat unconstrained vectors.
+"""Log densities in JAX of the posteriors of posteriordb, written from their Stan programs, on flat unconstrained
+vectors.
 
 `load(name, directory)` reads the data and gives a `Model`: `log_density(u)` with all log-Jacobians, its dimension, and
 `report(u)`, the quantities that the reference draws hold, in their order. Flat vectors, so that every sampler can take
@@ -200,7 +201,8 @@ def gauss_mix(directory):
 
 
 def lotka_volterra(directory, adjoint="forward"):
-    """Lynx and hares. `forward`: gradients by forward sensitivities, one solve for 8 parameters; `reverse`: by adjoint."""
+    """Lynx and hares. `forward`: gradients by forward sensitivities, one solve for 8 parameters; `reverse`: by
+    adjoint."""
     import diffrax
 
     d = _data(directory, "hudson_lynx_hare")
@@ -262,7 +264,8 @@ def german(directory=None):
 
 
 def gaussian100(directory=None):
-    """A 100-dimensional Gaussian with a Wishart(1, 100) precision, as in the NUTS paper: condition number about 2.5e5."""
+    """A 100-dimensional Gaussian with a Wishart(1, 100) precision, as in the NUTS paper: condition number
+    about 2.5e5."""
     del directory
     A = np.random.default_rng(0).standard_normal((100, 100))
     P = jnp.asarray(A @ A.T)

@@ -4,8 +4,8 @@
 
 TARGET is a name of models.py: eight_schools, german, radon, lotka_volterra, gaussian100. enerjax runs in its own
 environment, the peers in one with `pip install jax==0.10.1 blackjax numpyro nutpie diffrax arviz==0.23.4`. The same
-log density (forward sensitivities for the ODE), starts from the same distribution, 4 chains × 1000 draws; warm-up as each recommends
-(BlackJAX, NumPyro 1000; nutpie and enerjax their own); ESS by ArviZ for all.
+log density (forward sensitivities for the ODE), starts from the same distribution, 4 chains × 1000 draws; warm-up
+as each recommends (BlackJAX, NumPyro 1000; nutpie and enerjax their own); ESS by ArviZ for all.
 """
 
 import argparse
@@ -38,7 +38,9 @@ def ess(x):
     """Smallest bulk ESS and largest R-hat over the flat unconstrained coordinates, by ArviZ."""
     import arviz as az
 
-    return min(float(az.ess(x[..., i])) for i in range(x.shape[-1])), max(float(az.rhat(x[..., i])) for i in range(x.shape[-1]))
+    return min(float(az.ess(x[..., i])) for i in range(x.shape[-1])), max(
+        float(az.rhat(x[..., i])) for i in range(x.shape[-1])
+    )
 
 
 def enerjax():
@@ -51,7 +53,12 @@ def enerjax():
 
     def once(seed):
         post = chain.sample(energy, initial, jax.random.key(seed), metric=metric)
-        return post.unconstrained, sum(post.warmup["gradients"]), int(post.stats["steps"].sum()), int(post.stats["divergence"].sum())
+        return (
+            post.unconstrained,
+            sum(post.warmup["gradients"]),
+            int(post.stats["steps"].sum()),
+            int(post.stats["divergence"].sum()),
+        )
 
     return once
 
@@ -126,7 +133,12 @@ def nutpie():
         kind = {"low_rank_modified_mass_matrix": True} if a.metric == "low_rank" else {}
         tr = nt.sample(compiled, chains=4, draws=1000, cores=2, seed=seed + 1, progress_bar=False, **kind)
         steps, warm = np.asarray(tr.sample_stats["n_steps"]), np.asarray(tr.warmup_sample_stats["n_steps"])
-        return np.asarray(tr.posterior["x"]), int(warm.sum()), int(steps.sum()), int(np.asarray(tr.sample_stats["diverging"]).sum())
+        return (
+            np.asarray(tr.posterior["x"]),
+            int(warm.sum()),
+            int(steps.sum()),
+            int(np.asarray(tr.sample_stats["diverging"]).sum()),
+        )
 
     return once
 
@@ -144,8 +156,9 @@ for repeat in range(a.repeat + 1):
         continue
     bulk, rhat = ess(np.asarray(x))
     row = {
-        "sampler": a.sampler + (f" {a.metric}" if a.metric else ""), "target": a.target, "repeat": repeat, "cpu_s": round(cpu, 3),
-        "wall_s": round(wall, 2), "compile_cpu_s": round(first - cpu, 1), "min_ess_bulk": round(bulk), "max_rhat": round(rhat, 3),
+        "sampler": a.sampler + (f" {a.metric}" if a.metric else ""), "target": a.target, "repeat": repeat,
+        "cpu_s": round(cpu, 3), "wall_s": round(wall, 2), "compile_cpu_s": round(first - cpu, 1),
+        "min_ess_bulk": round(bulk), "max_rhat": round(rhat, 3),
         "ess_per_cpu_s": round(bulk / cpu, 1), "ess_per_1000_gradients": round(1000 * bulk / (warm + steps), 1),
         "warmup_gradients": warm, "gradients": warm + steps, "divergences": divergent,
     }  # fmt: skip

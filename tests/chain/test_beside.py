@@ -12,7 +12,8 @@ from enerjax.flow import Phase
 
 
 def test_replicas_cross_a_barrier(key):
-    """A double well of depth 16 kT, tilted: the weight of the deeper well by quadrature. One chain alone never crosses."""
+    """A double well of depth 16 kT, tilted: the weight of the deeper well by quadrature. One chain alone never
+    crosses."""
     energy = lambda x: 16 * (x**2 - 1) ** 2 + 0.5 * x
     ladder = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0])
     kernel = lambda kT: chain.Hmc(0.12, 8, kT=kT, jitter=True)
@@ -25,7 +26,9 @@ def test_replicas_cross_a_barrier(key):
     assert abs(left.mean() - exact) < 4.5 * dg.mcse_mean(left)
     assert np.all(np.asarray(out.swaps) > 0.2)
     assert len(np.unique(np.asarray(out.replicas)[:, 0])) == 5, "every replica visits the coldest place"
-    alone = jax.jit(lambda z, k: chain.walk(kernel(1.0), energy, z, k, 6000))(Phase.at(energy, jnp.asarray(1.0)), key)[1]
+    alone = jax.jit(lambda z, k: chain.walk(kernel(1.0), energy, z, k, 6000))(Phase.at(energy, jnp.asarray(1.0)), key)[
+        1
+    ]
     assert float(jnp.min(alone)) > 0
 
 
@@ -60,7 +63,7 @@ def test_numpyro_model(key):
     post = chain.sample(energy, initial, key, draws=1000)
     assert set(post.draws) == {"mu", "sigma"} and np.all(post.draws["sigma"] > 0)
     m, s = np.meshgrid(np.linspace(-4, 6, 801), np.linspace(0.01, 6, 1200))
-    log_p = -m**2 / 8 - s**2 / 2 - sum(0.5 * ((v - m) / s) ** 2 + np.log(s) for v in y)
+    log_p = -(m**2) / 8 - s**2 / 2 - sum(0.5 * ((v - m) / s) ** 2 + np.log(s) for v in y)
     w = np.exp(log_p - log_p.max())
     for name, grid in (("mu", m), ("sigma", s)):
         exact = (w * grid).sum() / w.sum()

@@ -1,4 +1,5 @@
-"""Laws of the sampler: exact moments, U-turns by brute force, metrics that are inverse to themselves, exact learning."""
+"""Laws of the sampler: exact moments, U-turns by brute force, metrics that are inverse to themselves, exact
+learning."""
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,11 @@ def test_criteria_of_all_subtrees_by_brute_force():
         a, b = ws[: len(ws) // 2], ws[len(ws) // 2 :]
         if turns(a) or turns(b):
             return True
-        sums = [(np.sum(ws, 0), ws[0], ws[-1]), (np.sum(a, 0) + b[0], ws[0], b[0]), (np.sum(b, 0) + a[-1], a[-1], ws[-1])]
+        sums = [
+            (np.sum(ws, 0), ws[0], ws[-1]),
+            (np.sum(a, 0) + b[0], ws[0], b[0]),
+            (np.sum(b, 0) + a[-1], a[-1], ws[-1]),
+        ]
         return any(rho @ w <= 0 for rho, *ends in sums for w in ends)
 
     turned = 0

@@ -96,7 +96,8 @@ def test_thinning_keeps_every_nth(schools):
 
 
 def test_failures_carry_their_reason(key):
-    """A model that reports why it failed: the proposal is rejected, counted, located; the rest is a truncated normal."""
+    """A model that reports why it failed: the proposal is rejected, counted, located; the rest is a truncated
+    normal."""
 
     def energy(x):
         why = jnp.where(x > 1.0, 2, 0)

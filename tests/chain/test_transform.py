@@ -36,7 +36,9 @@ def test_bijection(name, key):
     np.testing.assert_allclose(transform.inverse(x), u, rtol=1e-9, atol=1e-9)
     jacobian = jax.jacfwd(lambda u: coordinates(transform.forward(u)[0]).ravel())(u).reshape(u.size, u.size)
     np.testing.assert_allclose(volume, jnp.linalg.slogdet(jacobian)[1], rtol=1e-9, atol=1e-12)
-    assert bool(jnp.all(jnp.isfinite(jax.grad(lambda u: transform.forward(u)[1])(50 * u)))), "volumes far out stay finite"
+    assert bool(jnp.all(jnp.isfinite(jax.grad(lambda u: transform.forward(u)[1])(50 * u)))), (
+        "volumes far out stay finite"
+    )
 
 
 def test_posterior_is_the_sum_of_its_parts():

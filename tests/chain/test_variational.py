@@ -8,7 +8,8 @@ from enerjax import chain
 
 
 def test_gaussian_is_exact(key):
-    """F = −log Z to 1e-6 on a correlated Gaussian, full rank; mean field pays its Kullback–Leibler divergence exactly."""
+    """F = −log Z to 1e-6 on a correlated Gaussian, full rank; mean field pays its Kullback–Leibler divergence
+    exactly."""
     A = np.random.default_rng(0).standard_normal((5, 5)) + 2 * np.eye(5)
     P, m = jnp.asarray(A @ A.T), jnp.arange(5.0)
     energy = lambda x: 0.5 * (x - m) @ P @ (x - m) + 1.5

@@ -2,11 +2,11 @@
 
 Minimising the Fisher divergence E|∇log p(x) − ∇log q(x)|² over Gaussians q of covariance Σ gives, for a diagonal Σ,
 σᵢ² = √(Var xᵢ / Var gᵢ), and in general the geometric mean Σ = Cov(x) # Cov(g)⁻¹, the solution of Σ Cov(g) Σ = Cov(x).
-On a Gaussian target it is exact as soon as the draws span the space, wherever they were drawn from; so a window of a few
-draws, still far from the typical set, is worth learning from.
+On a Gaussian target it is exact as soon as the draws span the space, wherever they were drawn from; so a window of
+a few draws, still far from the typical set, is worth learning from.
 
-P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence, arXiv:2603.18845 (2026). The
-algebra runs on the host in float64: matrices of a few hundred rows, a few times per chain.
+P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence, arXiv:2603.18845
+(2026). The algebra runs on the host in float64: matrices of a few hundred rows, a few times per chain.
 """
 
 import abc
@@ -84,10 +84,8 @@ class LowRank(AbstractAdaptation):
     def _directions(self, x, g):
         """λ and V of Cov(x) # Cov(g)⁻¹ in the space that draws and forces span."""
         n, d = x.shape
-        if 2 * n < d:  # a basis of both row spaces
-            basis = np.linalg.qr(np.concatenate([x, g]).T)[0]
-        else:
-            basis = np.eye(d)
+        # of both row spaces
+        basis = np.linalg.qr(np.concatenate([x, g]).T)[0] if 2 * n < d else np.eye(d)
         x, g = x @ basis, g @ basis
         # the scales made both traces equal, and dividing both by one number changes nothing but the damping: in a
         # transient, draws and forces spread over orders of magnitude more than at rest, where the trace is d

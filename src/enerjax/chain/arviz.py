@@ -43,7 +43,9 @@ def variables(posterior) -> dict[str, np.ndarray]:
 def to_arviz(posterior) -> Any:
     """Draws, sample statistics and log density (`lp`), as ArviZ knows them."""
     az = _arviz()
-    stats = {_NAMES[k]: np.asarray(v) for k, v in posterior.stats.items()} | {"lp": -np.asarray(posterior.stats["potential"])}
+    stats = {_NAMES[k]: np.asarray(v) for k, v in posterior.stats.items()} | {
+        "lp": -np.asarray(posterior.stats["potential"])
+    }
     groups = {"posterior": variables(posterior), "sample_stats": stats}
     if int(az.__version__.split(".")[0]) >= 1:
         return az.from_dict(groups)
@@ -73,7 +75,8 @@ def save(posterior, path: str | Path) -> Path:
 
 
 def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
-    """(caption, matplotlib figure): traces, ranks, pairs and energies by ArviZ, of the `limit` worst-mixing coordinates.
+    """(caption, matplotlib figure): traces, ranks, pairs and energies by ArviZ, of the `limit` worst-mixing
+    coordinates.
 
     Divergent draws are marked. On ArviZ 1.x the figures come from its plotting package.
     """

@@ -1,8 +1,8 @@
 """Is it the solver or Monte Carlo that limits the answer? Some draws evaluated again at a much tighter tolerance.
 
 For draws x of the posterior with energy E, and the same model solved a hundred times more accurately, E*, the ratios
-e^(E−E*) re-weight the draws to the accurate posterior. Their Pareto shape k says whether that would change anything, and
-max |ΔE| by how much log p is wrong.
+e^(E−E*) re-weight the draws to the accurate posterior. Their Pareto shape k says whether that would change
+anything, and max |ΔE| by how much log p is wrong.
 """
 
 from typing import NamedTuple
@@ -37,8 +37,8 @@ class Certificate(NamedTuple):
     def __str__(self) -> str:
         limit = "Monte Carlo" if self.pareto_k < 0.7 and self.shift < self.mcse else "the solver's tolerance"
         return (
-            f"max |Δ log p| {self.max_error:.2g}, Pareto-k {self.pareto_k:.2f}, means move by {self.shift:.2g} sd against an "
-            f"error of {self.mcse:.2g}: {limit} limits the answer"
+            f"max |Δ log p| {self.max_error:.2g}, Pareto-k {self.pareto_k:.2f}, means move by {self.shift:.2g} sd "
+            f"against an error of {self.mcse:.2g}: {limit} limits the answer"
         )
 
 
@@ -61,7 +61,9 @@ def certify(posterior: Posterior, accurate: Energy, draws: int = 200) -> Certifi
     one = lambda energy: jax.jit(lambda x: jax.lax.map(lambda v: split(energy(posterior.layout(v)))[0], x))
     loose, tight = (np.asarray(one(e)(jnp.asarray(chosen)), np.float64) for e in (posterior.energy, accurate))
     if not np.all(np.isfinite(tight)):
-        raise ValueError(f"certify: {int(np.sum(~np.isfinite(tight)))} accurate evaluations failed; allow more solver steps.")
+        raise ValueError(
+            f"certify: {int(np.sum(~np.isfinite(tight)))} accurate evaluations failed; allow more solver steps."
+        )
     log_ratio = loose - tight
     log_ratio -= log_ratio.mean()
     weights = np.exp(log_ratio - log_ratio.max())

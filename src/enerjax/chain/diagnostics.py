@@ -112,7 +112,8 @@ def ebfmi(energy: np.ndarray) -> np.ndarray:
 
 
 def pareto_k(log_ratios: np.ndarray) -> float:
-    """Shape k of the generalised Pareto distribution fitted to the largest importance ratios; below 0.7 they are usable.
+    """Shape k of the generalised Pareto distribution fitted to the largest importance ratios; below 0.7 they are
+    usable.
 
     A. Vehtari et al., Pareto smoothed importance sampling, JMLR 25 (2024); fit of J. Zhang and M. A. Stephens,
     Technometrics 51, 316 (2009), with PSIS' weak prior.

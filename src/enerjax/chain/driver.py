@@ -140,7 +140,9 @@ def evaluate(chain: Chain, position: np.ndarray, metric: AbstractMetric) -> Gene
     return (yield Request(moved, metric, 1, 1, fresh=True))
 
 
-def serve_alone(compiled: Program, key: np.ndarray, life: Generator, on_block: Callable[[], bool]) -> Any:
+def serve_alone(
+    compiled: Program, key: np.ndarray, life: Generator[Request, Draws, Any], on_block: Callable[[], bool]
+) -> Any:
     """Run one chain to its end; `on_block` says whether to go on."""
     try:
         request = next(life)
@@ -156,17 +158,22 @@ def serve_alone(compiled: Program, key: np.ndarray, life: Generator, on_block: C
         return stop.value
 
 
-def serve_in_threads(compiled: Program, keys: list[np.ndarray], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
+def serve_in_threads(
+    compiled: Program, keys: list[np.ndarray], lives: list[Generator[Request, Draws, Any]], watch: Callable[[], None]
+) -> list[Any]:
     """One chain per core at a time, spread over the devices; Ctrl-C stops all at their next block."""
     devices = jax.local_devices()
     going = True
-    wide = bool(jax.config.jax_enable_x64)  # flags set by a context manager do not reach other threads by themselves
+    # flags set by a context manager do not reach other threads by themselves
+    wide = bool(jax.config.read("jax_enable_x64"))
 
     def work(c: int):
         with jax.enable_x64(wide), jax.default_device(devices[c % len(devices)]):
             return serve_alone(compiled, keys[c], lives[c], lambda: going)
 
-    workers = min(len(lives), max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(devices)))
+    workers = min(
+        len(lives), max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(devices))
+    )
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, c) for c in range(len(lives))]
         try:
@@ -180,19 +187,28 @@ def serve_in_threads(compiled: Program, keys: list[np.ndarray], lives: list[Gene
     return [f.result() for f in futures]
 
 
-def serve_together(compiled: Program, keys: list[np.ndarray], lives: list[Generator], watch: Callable[[], None]) -> list[Any]:
+def serve_together(
+    compiled: Program, keys: list[np.ndarray], lives: list[Generator[Request, Draws, Any]], watch: Callable[[], None]
+) -> list[Any]:
     """All chains in one vectorised program, each advancing its own tree."""
     results: list[Any] = [None] * len(lives)
     requests: list[Request | None] = [next(life) for life in lives]
-    last = list(requests)
+    last: list[Request] = [r for r in requests if r is not None]
     stacked_keys = np.stack(keys)
     stack = lambda items: jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *items)
     while any(r is not None for r in requests):
-        served = [r or l for r, l in zip(requests, last, strict=True)]
+        served = [r if r is not None else l for r, l in zip(requests, last, strict=True)]
         plans = [s.plan(compiled.flat.dtype) for s in served]
-        plans = [p if r else eqx.tree_at(lambda p: p.draws, p, np.asarray(0, np.int32)) for p, r in zip(plans, requests, strict=True)]
+        plans = [
+            p if r else eqx.tree_at(lambda p: p.draws, p, np.asarray(0, np.int32))
+            for p, r in zip(plans, requests, strict=True)
+        ]
         chains, blocks = compiled.call(
-            stack([s.chain for s in served]), stack([s.metric for s in served]), stack(plans), stacked_keys, together=True
+            stack([s.chain for s in served]),
+            stack([s.metric for s in served]),
+            stack(plans),
+            stacked_keys,
+            together=True,
         )
         chains, blocks = jax.tree.map(np.asarray, (chains, blocks))
         of = lambda x, c: jax.tree.map(lambda leaf: leaf[c], x)
@@ -201,7 +217,8 @@ def serve_together(compiled: Program, keys: list[np.ndarray], lives: list[Genera
             if request is None:
                 continue
             try:
-                requests[c] = last[c] = lives[c].send(Draws.of(*parts[c], request.draws))
+                last[c] = lives[c].send(Draws.of(*parts[c], request.draws))
+                requests[c] = last[c]
             except StopIteration as stop:
                 requests[c], results[c] = None, stop.value
         watch()

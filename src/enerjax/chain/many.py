@@ -4,8 +4,8 @@ ChEES: trajectories are as long as makes the squared distance from the mean chan
 
     C(T) = ¼ E[(|q' − μ'|² − |q − μ|²)²] / T,
 
-its gradient along the flow being ½ (|q'−μ'|² − |q−μ|²) ⟨q' − μ', v'⟩. Lengths are jittered by a Halton sequence, so that
-all chains take the same number of steps and none waits.
+its gradient along the flow being ½ (|q'−μ'|² − |q−μ|²) ⟨q' − μ', v'⟩. Lengths are jittered by a Halton sequence,
+so that all chains take the same number of steps and none waits.
 
 M. D. Hoffman, A. Radul and P. Sountsov, An adaptive-MCMC scheme for setting trajectory lengths in HMC, AISTATS (2021).
 """
@@ -103,7 +103,9 @@ def sample_many(
         jr.split(k0, chains)
     )
     arrays, static = eqx.partition(energy, eqx.is_array)
-    out = _run(arrays, _Static(static, shape, warmup, draws, max_steps, thin), x, jr.key_data(k1), jnp.asarray(target, x.dtype))
+    out = _run(
+        arrays, _Static(static, shape, warmup, draws, max_steps, thin), x, jr.key_data(k1), jnp.asarray(target, x.dtype)
+    )
     positions, acceptance, learned, steps, start = out
     if not bool(jnp.all(jnp.isfinite(start))):
         bad = int(jnp.sum(~jnp.isfinite(start)))
@@ -172,7 +174,9 @@ def _run(arrays, static: _Static, x, key, target):
 
     E, g = value_and_gradient(x)
     log_step, log_length = jnp.log(jnp.asarray(0.1 / d**0.25, dtype)), jnp.log(jnp.asarray(1.0, dtype))
-    learned = _Learned(jnp.ones(d, dtype), log_step, log_length, log_step, log_length, jnp.zeros(4, dtype), jnp.int32(0))
+    learned = _Learned(
+        jnp.ones(d, dtype), log_step, log_length, log_step, log_length, jnp.zeros(4, dtype), jnp.int32(0)
+    )
     carry = (x, E, g, learned, jnp.ones((), jnp.int32))
     carry, _ = jax.lax.scan(draw, carry, jnp.arange(static.warmup))
     numbers = static.warmup + jnp.arange(static.draws * static.thin).reshape(static.draws, static.thin)

@@ -73,7 +73,8 @@ class LowRankMetric(AbstractMetric):
     """M⁻¹ = S (1 + V (λ−1) Vᵀ) S with S = diag(s) and orthonormal columns V: diagonal except in a few directions.
 
     Unused columns of V are zero and their λ is 1, so that the rank may change without compiling again.
-    P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence, arXiv:2603.18845 (2026).
+    P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher divergence, arXiv:2603.18845
+    (2026).
     """
 
     scale: Float[Array, " d"]

@@ -71,7 +71,9 @@ class Tree(eqx.Module):
     # what happened
     start: Scalar  # H₀
     tally: Float[Array, " 5"]  # log-weight, energy of the candidate, last Σw·w, Σ acceptance, Σ symmetric acceptance
-    count: Int[Array, " 4"]  # leaves of the sub-tree, steps of the tree, whether it turned, why the last leaf was refused
+    count: Int[
+        Array, " 4"
+    ]  # leaves of the sub-tree, steps of the tree, whether it turned, why the last leaf was refused
     seed: UInt32[Array, " 2"]
 
 

@@ -62,7 +62,9 @@ class Posterior:
         for name in ("steps", "depth", "why"):
             stats[name] = np.asarray(stats[name]).astype(np.int64)
         warm = {"draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": told.warmup_failures}
-        return cls(draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy)
+        return cls(
+            draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy
+        )
 
     @property
     def gradients(self) -> int:
@@ -142,7 +144,8 @@ class Posterior:
         return Summary(self.table, self.diagnostics(), self.advice())
 
     def to_arviz(self):
-        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is installed."""
+        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is
+        installed."""
         from .arviz import to_arviz
 
         return to_arviz(self)
@@ -155,7 +158,8 @@ class Posterior:
 
 
 def constrain(energy: Energy, shape: Layout, flat: np.ndarray) -> PyTree:
-    """Flat draws [chains, draws, d] -> pytree in the user's space; views of the same memory where nothing is transformed."""
+    """Flat draws [chains, draws, d] -> pytree in the user's space; views of the same memory where nothing is
+    transformed."""
     if not hasattr(energy, "constrain"):
         return shape(flat)
     one = jax.jit(jax.vmap(lambda x: energy.constrain(shape(x))))
@@ -181,7 +185,9 @@ class Summary:
         width = max(9, *(len(n) for n in self.table["name"]))
         lines = [" " * width + "".join(f"{c:>11}" for c in columns)]
         for i, name in enumerate(self.table["name"]):
-            shown = (f"{self.table[c][i]:11.0f}" if c.startswith("ess") else f"{self.table[c][i]:11.4g}" for c in columns)
+            shown = (
+                f"{self.table[c][i]:11.0f}" if c.startswith("ess") else f"{self.table[c][i]:11.4g}" for c in columns
+            )
             lines.append(f"{name:<{width}}" + "".join(shown))
         worst = ", ".join(f"{k} {v:.4g}" for k, v in self.diagnostics.items())
         return "\n".join([*lines, worst, *(f"! {a}" for a in self.advice)])

@@ -139,7 +139,17 @@ def alone(
 
 
 def together(
-    energy: Energy, chains: Chain, metrics: AbstractMetric, plans: Plan, keys, *, integrator, rows, depth, max_error, chunk
+    energy: Energy,
+    chains: Chain,
+    metrics: AbstractMetric,
+    plans: Plan,
+    keys,
+    *,
+    integrator,
+    rows,
+    depth,
+    max_error,
+    chunk,
 ) -> tuple[Chain, Block]:
     """`plan.draws` draws of each of many chains, vectorised; leading axis: chain."""
     del chunk

@@ -52,7 +52,8 @@ class Progress(Silent):
                 return "compiling"
             return (
                 f"{self.warm} warm-up, {self.kept} of {self.total} draws, {self.divergences} divergences, "
-                f"step size {np.nanmedian(self.step_size):.3g}, {np.mean(self.steps[self.steps > 0]):.0f} gradients a draw"
+                f"step size {np.nanmedian(self.step_size):.3g}, "
+                f"{np.mean(self.steps[self.steps > 0]):.0f} gradients a draw"
             )
 
     def refresh(self):

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._array import Energy, Key, PyTree
 from ..flow.splitting import verlet
-from . import driver, failure, flat, start
+from . import driver, flat, start
 from .adaptation import AbstractAdaptation, LowRank
 from .driver import Draws, Options, Program, Request
 from .posterior import Failure, Posterior
@@ -104,7 +104,22 @@ def sample(
         return x
 
     lives = [
-        _life(c, position, shape, metric, schedule, store, report, told, target, max_depth, thin, climb, rows, reasons or {})
+        _life(
+            c,
+            position,
+            shape,
+            metric,
+            schedule,
+            store,
+            report,
+            told,
+            target,
+            max_depth,
+            thin,
+            climb,
+            rows,
+            reasons or {},
+        )
         for c in range(chains)
     ]
     together = jax.default_backend() != "cpu" if vectorise is None else vectorise

@@ -33,7 +33,12 @@ def uniform(like: PyTree, radius: float = 2.0) -> Callable[[Key], PyTree]:
 
 
 def find(
-    propose: Callable[[int], np.ndarray], flat: Layout, metric: AbstractMetric, chain: int, names: dict[int, str], tries: int = 100
+    propose: Callable[[int], np.ndarray],
+    flat: Layout,
+    metric: AbstractMetric,
+    chain: int,
+    names: dict[int, str],
+    tries: int = 100,
 ) -> Generator[Request, Draws, Draws]:
     """Try start points until energy and force are finite.
 

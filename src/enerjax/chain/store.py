@@ -1,8 +1,8 @@
 """Draws on their way out: in memory, or in a directory where a killed run finds them again.
 
 A directory holds `run.json` (what is sampled, and how), `draws.npy` [chains, draws, d], `stats.npy` [chains, draws, k],
-both memory-mapped, and one `chain-C.npz` per chain with all it needs to go on, replaced atomically after each block. The
-arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read.
+both memory-mapped, and one `chain-C.npz` per chain with all it needs to go on, replaced atomically after each
+block. The arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read.
 """
 
 import json
@@ -67,7 +67,7 @@ class Store:
             if isinstance(array, np.memmap):
                 array.flush()
         state = state | {"count": np.asarray(self.count[chain])}
-        _write(self.directory / f"chain-{chain}.npz", lambda f: np.savez(f, **state))
+        _write(self.directory / f"chain-{chain}.npz", lambda f: np.savez(f, allow_pickle=False, **state))
 
     def load(self, chain: int) -> dict[str, np.ndarray] | None:
         """The state that was saved last, or None."""

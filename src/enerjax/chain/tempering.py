@@ -1,8 +1,8 @@
 """Replica exchange: chains at rising temperatures that swap places, so that the cold one crosses barriers.
 
-Replica i samples e^(−βᵢE). Neighbours i, i+1 swap with probability min(1, e^((βᵢ−βᵢ₊₁)(Eᵢ−Eᵢ₊₁))), even and odd pairs in
-turn, which moves a replica along the ladder ballistically rather than by diffusion. Momenta are redrawn by every kernel,
-so only positions swap.
+Replica i samples e^(−βᵢE). Neighbours i, i+1 swap with probability min(1, e^((βᵢ−βᵢ₊₁)(Eᵢ−Eᵢ₊₁))), even and odd
+pairs in turn, which moves a replica along the ladder ballistically rather than by diffusion. Momenta are redrawn
+by every kernel, so only positions swap.
 
 R. H. Swendsen and J.-S. Wang, Phys. Rev. Lett. 57, 2607 (1986); S. Syed et al., J. R. Stat. Soc. B 84, 321 (2022).
 """
@@ -94,5 +94,3 @@ def exchange(
     (last, _), (x, energies, acceptance, chance, tried, replicas) = jax.lax.scan(round_, (states, jnp.arange(k)), xs)
     swaps = chance.sum(0) / jnp.maximum(tried.sum(0), 1)
     return Exchange(x, energies, acceptance.mean(0), swaps, replicas, last)
-
-

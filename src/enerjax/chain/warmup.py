@@ -1,16 +1,17 @@
 """Warm-up of one chain: find a step size, learn a metric from a growing window, stop when both are good.
 
 The chain is driven in short segments. After segments ending at draws 3, 4, 5, 7, 9, … (growing by a quarter) the metric
-is fitted to the later part of all draws so far, so that the transient is forgotten at the same pace as the window grows.
-The step size follows by dual averaging throughout, is never restarted, and in the last segment, where the metric stays,
-is averaged.
+is fitted to the later part of all draws so far, so that the transient is forgotten at the same pace as the window
+grows. The step size follows by dual averaging throughout, is never restarted, and in the last segment, where the
+metric stays, is averaged.
 
-It ends before `length` draws when the window is long enough and says the same as the one before: the energies of its two
-halves agree within their error, and the new metric differs from the old one by no more than sampling noise.
+It ends before `length` draws when the window is long enough and says the same as the one before: the energies of
+its two halves agree within their error, and the new metric differs from the old one by no more than sampling noise.
 """
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
@@ -85,7 +86,9 @@ def settled(energies: np.ndarray, enough: int) -> bool:
         return False
     a, b = energies[: n // 2], energies[n // 2 :]
     # errors from the means of batches of ten, which are nearly independent
-    error = lambda x: np.std([c.mean() for c in np.array_split(x, max(len(x) // 10, 2))], ddof=1) / np.sqrt(len(x) // 10)
+    error = lambda x: (
+        np.std([c.mean() for c in np.array_split(x, max(len(x) // 10, 2))], ddof=1) / np.sqrt(len(x) // 10)
+    )
     return bool(abs(a.mean() - b.mean()) < 3 * np.hypot(error(a), error(b)) + 1e-12 * abs(a.mean()))
 
 
@@ -101,7 +104,7 @@ def change(old: AbstractMetric, new: AbstractMetric, d: int) -> float:
     return float(np.sqrt(np.mean(np.square(ratios))))
 
 
-def find_step_size(attempt: Callable, start: float = 0.1, target: float = 0.8) -> Generator:
+def find_step_size(attempt: Callable, start: float = 0.1, target: float = 0.8) -> Generator[Any, Any, float]:
     """Double or halve until the acceptance of a single step crosses the target.
 
     Args:
@@ -119,7 +122,9 @@ def find_step_size(attempt: Callable, start: float = 0.1, target: float = 0.8) -
     return step
 
 
-def adapt(adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMetric, run: Callable) -> Generator:
+def adapt(
+    adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMetric, run: Callable
+) -> Generator[Any, Any, AbstractMetric]:
     """Run the warm-up of a chain; the generator returns its metric.
 
     Args:
@@ -143,7 +148,11 @@ def adapt(adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMe
         if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, new))):
             continue  # a window of too few or too wild draws; the next one is longer
         fitted, metric = metric, new
-        if schedule.early and settled(energies, max(schedule.enough, 2 * draws.shape[1])) and change(fitted, metric, draws.shape[1]) < schedule.same:
+        if (
+            schedule.early
+            and settled(energies, max(schedule.enough, 2 * draws.shape[1]))
+            and change(fitted, metric, draws.shape[1]) < schedule.same
+        ):
             break
     tail = min(schedule.tail(max(done, 1)), schedule.length - done)
     if tail > 0:

@@ -10,7 +10,9 @@ from .common import Json, Seed, run, say
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A Python file defining energy(x) or log_density(x), and initial(key).")],
+    model: Annotated[
+        Path, typer.Argument(help="A Python file defining energy(x) or log_density(x), and initial(key).")
+    ],
     chains: Annotated[int, typer.Option(min=1, help="Independent chains.")] = 4,
     warmup: Annotated[int, typer.Option(min=0, help="Warm-up draws at most; it ends sooner when it is good.")] = 1000,
     draws: Annotated[int, typer.Option(min=4, help="Kept draws per chain.")] = 1000,
@@ -24,7 +26,8 @@ def command(
     """Sample a posterior with NUTS. The same command again resumes a run that was stopped.
 
     MODEL.py defines `energy(x)` (minus the log density) or `log_density(x)`, on any pytree x of floats, and
-    `initial(key)`, a start point; or an `energy` made by `enerjax.energy.posterior`, whose parameters may be constrained.
+    `initial(key)`, a start point; or an `energy` made by `enerjax.energy.posterior`, whose parameters may be
+    constrained.
     """
     run(lambda: _sample(model, chains, warmup, draws, out, target, thin, plots, seed), json)
 
@@ -70,7 +73,11 @@ def _sample(path, chains, warmup, draws, out, target, thin, with_plots, seed):
         worst = posterior.diagnostics()
         shutil.rmtree(part)
     keys = ("max_rhat", "min_ess_bulk", "min_ess_tail", "min_ebfmi", "divergences", "gradients", "acceptance")
-    return {k: worst[k] for k in keys} | {"seconds": posterior.seconds[0], "cpu_seconds": posterior.seconds[1], "files": written}
+    return {k: worst[k] for k in keys} | {
+        "seconds": posterior.seconds[0],
+        "cpu_seconds": posterior.seconds[1],
+        "files": written,
+    }
 
 
 def load(path: Path):
@@ -101,9 +108,11 @@ def load(path: Path):
     energy = getattr(module, "energy", None)
     if energy is None and (log_density := getattr(module, "log_density", None)) is not None:
 
-        def energy(x):
+        def negative(x):
             result = log_density(x)
             return (-jnp.asarray(result[0]), *result[1:]) if isinstance(result, tuple) else -jnp.asarray(result)
+
+        energy = negative
 
     if energy is None or not callable(energy):
         raise ValueError(f"{path} defines neither energy(x) nor log_density(x)")

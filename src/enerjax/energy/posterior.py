@@ -1,6 +1,6 @@
 """−log posterior as an energy: log likelihood and priors in the user's parameters, sampled on the real line.
 
-    U(u) = −[ log p(data | x) + log p(x) + log |det ∂x/∂u| ],    x = x(u)
+U(u) = −[ log p(data | x) + log p(x) + log |det ∂x/∂u| ],    x = x(u)
 """
 
 from collections.abc import Callable, Mapping

@@ -3,7 +3,8 @@
 Each maps free numbers u to a parameter x = x(u) and gives log |det ∂x/∂u|, the volume that a density must carry along.
 One parameter at a time, of any shape the bijection asks for; batches by `vmap`.
 
-Stan Reference Manual, Constraint Transforms; for correlations D. Lewandowski et al., J. Multivar. Anal. 100, 1989 (2009).
+Stan Reference Manual, Constraint Transforms; for correlations D. Lewandowski et al., J. Multivar. Anal. 100, 1989
+(2009).
 """
 
 import abc

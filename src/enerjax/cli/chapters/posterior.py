@@ -14,7 +14,29 @@ from ...chain.arviz import plots
 from ..report import Chapter, figure
 
 # Hudson's Bay Company pelts in thousands (hares, lynx), first year 1900; E. P. Odum, Fundamentals of Ecology (1953)
-HARES = [30, 47.2, 70.2, 77.4, 36.3, 20.6, 18.1, 21.4, 22, 25.4, 27.1, 40.3, 57, 76.6, 52.3, 19.5, 11.2, 7.6, 14.6, 16.2, 24.7]
+HARES = [
+    30,
+    47.2,
+    70.2,
+    77.4,
+    36.3,
+    20.6,
+    18.1,
+    21.4,
+    22,
+    25.4,
+    27.1,
+    40.3,
+    57,
+    76.6,
+    52.3,
+    19.5,
+    11.2,
+    7.6,
+    14.6,
+    16.2,
+    24.7,
+]
 LYNX = [4, 6.1, 9.8, 35.2, 59.4, 41.7, 19, 13, 8.3, 9.1, 7.4, 8, 12.3, 19.5, 45.7, 51.1, 29.7, 15.8, 9.7, 10.1, 8.6]
 # means of posteriordb's reference draws (Stan, 10 000) for the same model: growth, predation, death, conversion
 REFERENCE = {"growth": 0.547, "predation": 0.0277, "death": 0.800, "conversion": 0.0241}
@@ -63,7 +85,10 @@ def initial(key):
     centre = {"growth": 0.6, "predation": 0.03, "death": 0.8, "conversion": 0.03, "start": jnp.array([30.0, 5.0])}
     centre["sigma"] = jnp.array([0.4, 0.4])
     noise = jr.normal(key, (6, 2))
-    return {n: v * jnp.exp(0.25 * e[: jnp.size(v)].reshape(jnp.shape(v))) for (n, v), e in zip(centre.items(), noise, strict=True)}
+    return {
+        n: v * jnp.exp(0.25 * e[: jnp.size(v)].reshape(jnp.shape(v)))
+        for (n, v), e in zip(centre.items(), noise, strict=True)
+    }
 
 
 def chapter(seed: int, say: Callable[[str], None]) -> Chapter:
@@ -101,11 +126,11 @@ def chapter(seed: int, say: Callable[[str], None]) -> Chapter:
             "sampling_seconds": post.seconds[0],
         }
         text = [
-            "The energy is minus the log posterior: a likelihood that solves the Lotka–Volterra equations, priors, and the "
-            "volumes of the maps to the real line. Its gradient drives the same leapfrog that moves molecules; the no-U-turn "
-            "sampler decides how long. Compiled once, for warm-up and sampling alike.",
-            "R-hat below 1.01 says that the chains agree, ESS what the draws are worth, and the means are compared with "
-            "the 10 000 reference draws that posteriordb keeps for this model.",
+            "The energy is minus the log posterior: a likelihood that solves the Lotka–Volterra equations, priors, and "
+            "the volumes of the maps to the real line. Its gradient drives the same leapfrog that moves molecules; the "
+            "no-U-turn sampler decides how long. Compiled once, for warm-up and sampling alike.",
+            "R-hat below 1.01 says that the chains agree, ESS what the draws are worth, and the means are compared "
+            "with the 10 000 reference draws that posteriordb keeps for this model.",
             *post.advice(),
         ]
         pictures = [("Populations: data, median and 90 % band of the solution", fig), *plots(post, limit=4)]
