@@ -85,7 +85,8 @@ class SumPotential(AbstractPotential):
 
     def reference(self, species) -> np.ndarray:
         """Σ of the terms' references [eV]."""
-        return np.sum([term.reference(species) for term in self.terms], axis=0)
+        parts = [term.reference(species) for term in self.terms]
+        return sum(parts[1:], start=parts[0])
 
 
 class ScaledPotential(AbstractPotential):
@@ -101,7 +102,7 @@ class ScaledPotential(AbstractPotential):
 
     def reference(self, species) -> np.ndarray:
         """s times the term's reference [eV]."""
-        return float(self.factor) * self.term.reference(species)
+        return self.factor * self.term.reference(species)  # traced where the factor is
 
 
 def energy_forces(potential, structure: Structure, neighbours: Neighbours) -> tuple[Scalar, Float[Array, "atoms 3"]]:
