@@ -10,8 +10,19 @@ import sys
 
 import numpy as np
 from skfem import (
-    Basis, BilinearForm, ElementQuad2, ElementQuadP, ElementVector, FacetBasis, LinearForm, MeshQuad, MeshQuad2, asm, bmat,
-    condense, solve,
+    Basis,
+    BilinearForm,
+    ElementQuad2,
+    ElementQuadP,
+    ElementVector,
+    FacetBasis,
+    LinearForm,
+    MeshQuad,
+    MeshQuad2,
+    asm,
+    bmat,
+    condense,
+    solve,
 )
 from skfem.helpers import ddot, div, grad, sym_grad
 
@@ -210,18 +221,33 @@ def finite_plate(n, W=2.0, H=8.0):
     S, T = (a.ravel() for a in np.meshgrid(np.concatenate([t / 2, (1 + t) / 2]), t, indexing="ij"))
     weights = np.outer(np.concatenate([w, w]) / 2, w).ravel()
     h = 1e-6
-    J = [(plate_map(S + h * i, T + h * (1 - i), W, H) - plate_map(S - h * i, T - h * (1 - i), W, H)) / (2 * h) for i in (1, 0)]
+    J = [
+        (plate_map(S + h * i, T + h * (1 - i), W, H) - plate_map(S - h * i, T - h * (1 - i), W, H)) / (2 * h)
+        for i in (1, 0)
+    ]
     points, value, G = at_points(basis, u, base, np.array([S, T]))
     hole = basis.interpolate(u)
     projection = basis.with_element(ElementQuad2())
     syy = projection.project(2 * mu * hole.grad[1, 1] + lam * (hole.grad[0, 0] + hole.grad[1, 1]))
     i = np.argmin((projection.doflocs[0] - 1) ** 2 + projection.doflocs[1] ** 2)
-    return points, weights * np.abs(J[0][0] * J[1][1] - J[0][1] * J[1][0]), value, linear_stress(G, lam, mu), float(syy[i]), basis.N
+    return (
+        points,
+        weights * np.abs(J[0][0] * J[1][1] - J[0][1] * J[1][0]),
+        value,
+        linear_stress(G, lam, mu),
+        float(syy[i]),
+        basis.N,
+    )
 
 
 def main(name, out):
     table, last = [], None
-    meshes = {"cook": (8, 14, 24), "cook_incompressible": (8, 14, 24), "cook_neo_hookean": (6, 10, 16), "finite_plate": (8, 14, 22)}
+    meshes = {
+        "cook": (8, 14, 24),
+        "cook_incompressible": (8, 14, 24),
+        "cook_neo_hookean": (6, 10, 16),
+        "finite_plate": (8, 14, 22),
+    }
     for n in meshes[name]:
         points, weights, u, s, number, dofs = globals()[name](n)
         change = [np.nan, np.nan]
@@ -229,9 +255,14 @@ def main(name, out):
             norm = lambda a: np.sqrt(np.sum(weights * np.sum(a.reshape(len(a), -1) ** 2, 1)))
             change = [norm(u - last[0]) / norm(u), norm(s - last[1]) / norm(s)]
         table.append((n, dofs, number, *change))
-        print(f"n {n:4d}  unknowns {dofs:7d}  number {number:.8g}  change of u {change[0]:.2e}  of stress {change[1]:.2e}", flush=True)
+        print(
+            f"n {n:4d}  unknowns {dofs:7d}  number {number:.8g}  change of u {change[0]:.2e}  of stress {change[1]:.2e}",
+            flush=True,
+        )
         last = (u, s)
-    np.savez_compressed(out, points=points, weights=weights, displacement=last[0], stress=last[1], table=np.array(table))
+    np.savez_compressed(
+        out, points=points, weights=weights, displacement=last[0], stress=last[1], table=np.array(table)
+    )
 
 
 if __name__ == "__main__":

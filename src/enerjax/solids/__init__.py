@@ -3,6 +3,7 @@ accuracy.
 """
 
 from . import domain as domain
+from . import inverse as inverse
 from . import kinematics as kinematics
 from . import material as material
 from . import problems as problems

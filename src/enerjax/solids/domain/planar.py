@@ -14,17 +14,19 @@ def _segment(a, b) -> Patch:
 
 
 class Interval(AbstractDomain):
-    """[a, b] on the line. Parts: left, right."""
+    """[a, b] on the line. Parts: left, right. `breaks` split the quadrature, at the interfaces of materials."""
 
-    def __init__(self, a: float, b: float):
-        _ordered(a, b, "Interval")
+    def __init__(self, a: float, b: float, breaks: tuple[float, ...] = ()):
+        self.knots = np.array([a, *breaks, b], float)
+        for low, high in zip(self.knots[:-1], self.knots[1:], strict=True):
+            _ordered(low, high, "Interval")
         self.lower, self.upper = np.array([a]), np.array([b])
 
     @property
     def patches(self):
-        """One."""
-        a, b = self.lower, self.upper
-        return (Patch(lambda s: a + s * (b - a), 1),)
+        """One between each two breaks."""
+        pieces = zip(self.knots[:-1], self.knots[1:], strict=True)
+        return tuple(Patch(lambda s, a=a, b=b: a + s * (b - a), 1) for a, b in pieces)
 
     @property
     def parts(self):

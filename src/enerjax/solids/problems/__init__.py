@@ -1,5 +1,6 @@
 """Named problems with exact or stated reference solutions: each a few lines, and a pattern for your own."""
 
+from .bars import bimaterial_bar as bimaterial_bar
 from .bars import wave as wave
 from .finite_strain import neo_hookean as neo_hookean
 from .finite_strain import stretch as stretch

@@ -2,11 +2,34 @@
 
 import jax.numpy as jnp
 
-from ..condition import Displacement, Initial
-from ..domain import Rectangle
+from ..condition import Displacement, Initial, Traction
+from ..domain import Interval, Rectangle
+from ..field import Enrichment
 from ..material import IsotropicElastic
-from ..method import Collocation
+from ..method import Collocation, Ritz
 from ..problem import Problem
+
+
+def bimaterial_bar(length=2.0, interface=0.8, young=(1.0, 5.0), stress=0.1) -> Problem:
+    """Two materials in series, clamped on the left, pulled on the right: the strain jumps at the interface."""
+    c = interface
+
+    def exact(x):
+        return (stress / young[0] * jnp.minimum(x, c) + stress / young[1] * jnp.maximum(x - c, 0.0)).reshape(1)
+
+    # |x − c|, less its value at 0 and over the factor x that holds the left end: the one function with the right kink
+    kink = Enrichment(lambda x: jnp.where(x < c, -1.0, (x - 2 * c) / jnp.maximum(x, c)), 1)
+    return Problem(
+        Interval(0.0, length, breaks=(c,)),
+        lambda x: IsotropicElastic(0.0, jnp.where(x[0] < c, young[0], young[1]) / 2),
+        {"left": Displacement(0.0), "right": Traction(stress)},
+        name="bimaterial_bar",
+        title="Two materials in series",
+        exact=exact,
+        basis=(kink,),
+        heterogeneous=True,
+        method=Ritz(features=20, interior=30, boundary=1),
+    )
 
 
 def wave(length=1.0, time=1.0, young=1.0, density=1.0, mode=1) -> Problem:
