@@ -83,7 +83,7 @@ class SumPotential(AbstractPotential):
         parts = [term.energy_per_atom(structure, neighbours) for term in self.terms]
         return sum(parts[1:], start=parts[0])
 
-    def reference(self, species) -> np.ndarray:
+    def reference(self, species) -> np.ndarray | Array:
         """Σ of the terms' references [eV]."""
         parts = [term.reference(species) for term in self.terms]
         return sum(parts[1:], start=parts[0])
@@ -100,7 +100,7 @@ class ScaledPotential(AbstractPotential):
         """s E₀ᵢ [eV]."""
         return self.factor * self.term.energy_per_atom(structure, neighbours)
 
-    def reference(self, species) -> np.ndarray:
+    def reference(self, species) -> np.ndarray | Array:
         """s times the term's reference [eV]."""
         return self.factor * self.term.reference(species)  # traced where the factor is
 
