@@ -13,6 +13,7 @@ from enerjax.atoms.neighbours import all_pairs, displacements, neighbour_list, r
 from enerjax.atoms.structure import Structure, pad, stack
 
 CUTOFF = 3.0
+rebuild = jax.jit(refresh)
 
 
 def scatter(atoms, cell, pbc, seed):
@@ -59,7 +60,7 @@ def test_host_and_jit_lists_equal_ase(name):
     host = neighbour_list(structure, CUTOFF, skin=0.4)
     assert host.width % 4 == 0
     same(edges(host, structure), reference(atoms))
-    inside = jax.jit(refresh)(structure.positions, structure.cell, host)
+    inside = rebuild(structure.positions, structure.cell, host)
     assert not inside.overflow
     same(edges(inside, structure), reference(atoms))
     shapes = lambda n: jax.tree.map(lambda x: (x.shape, x.dtype), n)
@@ -73,7 +74,7 @@ def test_bins_are_used_in_a_large_box():
     )
     candidates = lambda n: n.grid.capacity * np.prod([2 * r + 1 for r in n.grid.reach])
     assert candidates(large) <= 1.5 * candidates(small)
-    assert not jax.jit(refresh)(large.reference, large.reference_cell, large).overflow
+    assert not rebuild(large.reference, large.reference_cell, large).overflow
 
 
 def test_rows_stay_right_until_stale():
@@ -105,7 +106,7 @@ def test_rows_stay_right_under_strain_until_stale():
     squeezed.set_cell(atoms.cell @ (0.8 * np.eye(3)), scale_atoms=True)
     now = Structure.from_ase(squeezed)
     assert stale(now.positions, now.cell, neighbours)
-    assert refresh(now.positions, now.cell, neighbours).overflow
+    assert rebuild(now.positions, now.cell, neighbours).overflow
 
 
 def test_overflow_is_flagged():
@@ -117,10 +118,10 @@ def test_overflow_is_flagged():
         neighbours,
         (neighbours.index[:, :4], neighbours.shift[:, :4], neighbours.mask[:, :4]),
     )
-    assert refresh(structure.positions, structure.cell, narrow).overflow
+    assert rebuild(structure.positions, structure.cell, narrow).overflow
     gathered = jnp.zeros_like(structure.positions).at[:, 0].set(jnp.linspace(0.0, 0.2, 150))
-    assert refresh(gathered, structure.cell, neighbours).overflow
-    assert refresh(structure.positions * jnp.nan, structure.cell, neighbours).overflow
+    assert rebuild(gathered, structure.cell, neighbours).overflow
+    assert rebuild(structure.positions * jnp.nan, structure.cell, neighbours).overflow
     assert stale(structure.positions * jnp.nan, structure.cell, neighbours)
 
 
@@ -147,7 +148,7 @@ def test_padded_molecules_in_a_batch():
     assert int(rows.mask[0].sum()) == 6
     padded = neighbour_list(pad(water, 6), CUTOFF)
     assert int(padded.mask.sum()) == 6
-    again = refresh(padded.reference, None, padded, pad(water, 6).species > 0)
+    again = rebuild(padded.reference, None, padded, pad(water, 6).species > 0)
     assert int(again.mask.sum()) == 6 and not again.overflow
 
 
