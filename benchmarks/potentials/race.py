@@ -58,9 +58,12 @@ def main():
     parser.add_argument("--ours", default="python")
     parser.add_argument("--mace")
     parser.add_argument("--mlip")
+    parser.add_argument("--keep-memory", action="store_true", help="all workers keep freed memory (glibc)")
     parser.add_argument("--seconds", type=float, default=0.6, help="CPU seconds per task and round")
     a = parser.parse_args()
     arguments = [a.data, a.channels]
+    if a.keep_memory:  # what enerjax.keep_freed_memory() does, for everybody
+        os.environ |= {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
     candidates = (("enerjax", a.ours), ("mace", a.mace), ("mlip", a.mlip))
     workers = [Worker(label, python, f"race_{label}.py", arguments) for label, python in candidates if python]
     times, first, reps = {}, {}, {}

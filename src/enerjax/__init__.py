@@ -14,6 +14,8 @@ Sub-packages load on first use, so `import enerjax` is cheap and sets no flags: 
 import importlib
 from typing import TYPE_CHECKING
 
+from ._memory import keep_freed_memory as keep_freed_memory
+
 __version__ = "0.1.0"
 __all__ = ["atoms", "chain", "energy", "fit", "flow", "learning", "ode", "path", "solids", "units"]
 
@@ -28,4 +30,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*__all__, "__version__", "keep_freed_memory"])

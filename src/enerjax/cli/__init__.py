@@ -7,6 +7,8 @@ from pathlib import Path
 import typer
 import typer.core
 
+from .._memory import keep_freed_memory
+
 COMMANDS = {
     "fit": "train a potential energy surface on extended XYZ",
     "evaluate": "errors of a fitted potential on a data set",
@@ -46,6 +48,7 @@ def _root():
 
 def main():
     """The entry point of the `enerjax` script: this process is ours, so compiled programs are kept between runs."""
+    keep_freed_memory()
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "enerjax" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
