@@ -3,8 +3,8 @@
     python examples/emps.py --train emps.csv --test emps_pulses.csv
 
 Data: A. Janot, M. Gautier and M. Brunot, "Data set and reference models of EMPS" (2019), not shipped here; columns
-time_exp [s], q_meas [m], u_in [V]. The twin is q̈ = k u − friction(q̇) with asymmetric Coulomb and viscous friction. It is
-fitted by Levenberg–Marquardt on windows first and then on the whole record, simulated from the voltage alone, and
+time_exp [s], q_meas [m], u_in [V]. The twin is q̈ = k u − friction(q̇) with asymmetric Coulomb and viscous friction. It
+is fitted by Levenberg–Marquardt on windows first and then on the whole record, simulated from the voltage alone, and
 judged on the record with force pulses, which it never saw.
 """
 
@@ -95,12 +95,12 @@ def main():
     for window, steps in ((300, 30), (1500, 30), (len(u) - 1, 60)):
         rows = np.arange(0, len(u) - window, window)[:16]
         starts = (q[rows], v[rows])
-        p, starts = fit(p, starts, jnp.stack([u[r : r + window] for r in rows]), jnp.stack([q[r + 1 : r + 1 + window] for r in rows]), dt, steps)  # fmt: skip
+        inputs = jnp.stack([u[r : r + window] for r in rows])
+        p, starts = fit(p, starts, inputs, jnp.stack([q[r + 1 : r + 1 + window] for r in rows]), dt, steps)
     r2 = lambda y, f: float(1 - jnp.sum((y - f) ** 2) / jnp.sum((y - jnp.mean(y)) ** 2))
     print("law: " + ", ".join(f"{k} {float(x):.3f}" for k, x in p.items()))
-    print(
-        f"train: R² {r2(q[1:], simulate(p, jax.tree.map(lambda v: v[0], starts), u[:-1], dt)):.4f} over {len(u)} points, simulated"
-    )
+    ours = simulate(p, jax.tree.map(lambda v: v[0], starts), u[:-1], dt)
+    print(f"train: R² {r2(q[1:], ours):.4f} over {len(u)} points, simulated")
     t, u, q = read(options.test)
     ours = simulate(p, (q[0], jnp.array(0.0)), u[:-1], dt)
     error = 1e3 * float(jnp.sqrt(jnp.mean((ours - q[1:]) ** 2)))

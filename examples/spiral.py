@@ -33,10 +33,9 @@ def main():
     far = jnp.linspace(0.0, 12.0, 61)
     go = lambda f: path.solve(f, starts[0], far, rtol=1e-8, atol=1e-8, max_steps=512)
     error = jnp.sqrt(jnp.mean((go(learned.field) - go(truth)) ** 2, axis=1))
-    print(
-        f"readings {int((~gone).sum())} of {gone.size}, noise 0.05; path error {float(jnp.mean(error[:31])):.3f} over the"
-    )
-    print(f"data's time, {float(jnp.mean(error[31:])):.3f} over as long again; {time.process_time() - begin:.0f} CPU-s")
+    within, beyond = float(jnp.mean(error[:31])), float(jnp.mean(error[31:]))
+    print(f"{int((~gone).sum())} of {gone.size} readings, noise 0.05; path error {within:.3f} over the data's time,")
+    print(f"{beyond:.3f} over as long again; {time.process_time() - begin:.0f} CPU-s")
     law = ode.sparse_law(clean[0], jax.vmap(lambda y: learned.field(0.0, y))(clean[0]), degree=1, names=("x", "y"))
     print("; ".join(law.equations(3)) + "   (true: -0.1 x +1.5 y; -1.5 x -0.1 y)")
 

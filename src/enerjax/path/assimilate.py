@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from .._array import Array, Energy, PyTree
@@ -139,7 +140,7 @@ def refuse_nan(data: PyTree, missing: bool) -> None:
     if missing:
         return
     for where, v in jax.tree_util.tree_leaves_with_path(data):
-        if isinstance(v, jax.core.Tracer):
+        if isinstance(v, Tracer):
             continue
         bad = np.argwhere(~np.isfinite(np.asarray(v)))
         if len(bad):
@@ -151,7 +152,7 @@ def refuse_nan(data: PyTree, missing: bool) -> None:
 
 def _refuse_zero(value, name: str) -> None:
     for v in jax.tree.leaves(value):
-        if not isinstance(v, jax.core.Tracer) and not np.all(np.asarray(v) > 0):
+        if not isinstance(v, Tracer) and not np.all(np.asarray(v) > 0):
             raise ValueError(f"assimilate: {name} must be positive, found {np.min(np.asarray(v))}.")
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -229,13 +230,14 @@ def _run_replay(*args, law, active, transposed):
     consts, residuals, linear = list(args[: len(active)]), args[len(active) : split], list(args[split:])
     if transposed:
         return tuple(_adjoint(law, active, consts, *residuals, *linear))
-    return tuple(_tangent(law, active, consts, *residuals, linear[:-1], linear[-1]))
+    t, h, y, k, n = residuals
+    return tuple(_tangent(law, active, consts, t, h, y, k, n, linear[:-1], linear[-1]))
 
 
 def _abstract(run):
     def rule(*avals, **params):
         out = jax.eval_shape(lambda *a: run(*a, **params), *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
-        return [jax.core.ShapedArray(o.shape, o.dtype) for o in out]
+        return [ShapedArray(o.shape, o.dtype) for o in out]
 
     return rule
 

@@ -22,7 +22,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 
 from .. import _tree as tree
@@ -104,10 +105,10 @@ def solve(field, y0: PyTree, ts, args: PyTree = None, **options) -> PyTree:
     solution = integrate(field, y0, ts, args, **options)
     growing = options.get("max_steps") is None and options.get("adjoint") is None and options.get("substeps") is None
     steps = STEPS
-    while growing and not isinstance(solution.code, jax.core.Tracer) and _out_of_steps(solution) and steps < 2**17:
+    while growing and not isinstance(solution.code, Tracer) and _out_of_steps(solution) and steps < 2**17:
         steps *= 8
-        solution = integrate(field, y0, ts, args, **(options | {"max_steps": steps}))
-    if not isinstance(solution.code, jax.core.Tracer) and np.any(np.asarray(solution.code) != 0):
+        solution = integrate(field, y0, ts, args, **{**options, "max_steps": steps})  # pyright: ignore[reportArgumentType]
+    if not isinstance(solution.code, Tracer) and np.any(np.asarray(solution.code) != 0):
         raise RuntimeError(f"path.solve: {solution.reason}.")
     return solution.ys
 
@@ -169,7 +170,7 @@ def integrate(
     stored = STEPS if max_steps is None else max_steps
     history = stored * sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
     plain = explicit and noise is None and event is None and controller is None
-    if adjoint is None and plain and history * (1 + len(solver.tableau.b_sol)) <= BUDGET:
+    if adjoint is None and plain and history * (1 + len(_march.Tableau.of(solver).b)) <= BUDGET:
         adjoint = Replay()
     if isinstance(adjoint, Replay):
         if not plain:
@@ -190,7 +191,7 @@ def _is_floating(ts) -> bool:
 def _check_times(ts, t0) -> None:
     if ts.ndim != 1 or ts.size == 0:
         raise ValueError(f"path.solve: ts must be a vector of times, not of shape {ts.shape}; vmap for a batch.")
-    if isinstance(ts, jax.core.Tracer):
+    if isinstance(ts, Tracer):
         return
     times = np.asarray(ts)
     if not np.all(np.isfinite(times)):
@@ -200,7 +201,7 @@ def _check_times(ts, t0) -> None:
         raise ValueError(
             f"path.solve: times must increase, but ts[{i + 1}] = {times[i + 1]} follows {times[i]}; sort them."
         )
-    if t0 is not None and not isinstance(t0, jax.core.Tracer) and times[0] < float(t0):
+    if t0 is not None and not isinstance(t0, Tracer) and times[0] < float(t0):
         raise ValueError(f"path.solve: the observation at ts[0] = {times[0]} lies before the start t0 = {float(t0)}.")
 
 
@@ -254,14 +255,14 @@ def _flat(field, y0, args, t):
     jaxpr = closed.jaxpr
 
     def flat(consts, t, y):
-        return jaxpr_as_fun(jax.extend.core.ClosedJaxpr(jaxpr, consts))(t, y)[0]
+        return jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(t, y)[0]
 
     return flat, consts, y, unravel
 
 
 def _moving_start(flat, consts, y, start):
     """Let the gradient by the start time through: dy(t)/dt₀ = −Φ(t, t₀) f(t₀, y₀)."""
-    if not isinstance(start, jax.core.Tracer):
+    if not isinstance(start, Tracer):
         return y, start
     fixed = jax.lax.stop_gradient(start)
     return y - (start - fixed).astype(y.dtype) * flat(consts, fixed, y), fixed
@@ -331,9 +332,11 @@ def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adj
         event=event,
         throw=False,
     )
-    ys = solution.ys if backsolve else solution.ys[0]
-    state = jax.tree.map(lambda v: v[-1], solution.ys if backsolve else solution.ys[1])
-    reached = ts[-1] if backsolve else solution.ts[1][-1]
+    saved, times = solution.ys, solution.ts
+    assert saved is not None and times is not None  # both were asked for
+    ys = saved if backsolve else saved[0]
+    state = jax.tree.map(lambda v: v[-1], saved if backsolve else saved[1])
+    reached = ts[-1] if backsolve else times[1][-1]
     good = (solution.result == diffrax.RESULTS.successful) | (solution.result == diffrax.RESULTS.event_occurred)
     limit = solution.result == diffrax.RESULTS.max_steps_reached
     code = jnp.where(good, _march.ARRIVED, jnp.where(limit, _march.OUT_OF_STEPS, _march.UNDERFLOW)).astype(jnp.int32)
