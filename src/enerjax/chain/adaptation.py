@@ -90,8 +90,8 @@ class LowRank(AbstractAdaptation):
         # the scales made both traces equal, and dividing both by one number changes nothing but the damping: in a
         # transient, draws and forces spread over orders of magnitude more than at rest, where the trace is d
         size = n * max(float(np.mean(x**2)), 1e-300)
-        # a window of two draws per coordinate determines both covariances: no damping but that of rounding
-        damp = (n * self.gamma if n < 2 * d else 1e-9) * np.eye(basis.shape[1])
+        # a long window of two draws per coordinate determines both covariances: no damping but that of rounding
+        damp = (n * self.gamma if n < max(100, 2 * d) else 1e-9) * np.eye(basis.shape[1])
         spread, pull = x.T @ x / size + damp, g.T @ g / size + damp
         # A # B⁻¹ = B^{-1/2} (B^{1/2} A B^{1/2})^{1/2} B^{-1/2}
         b, u = np.linalg.eigh(pull)
