@@ -58,7 +58,7 @@ def problem(name):
     rng = np.random.default_rng(1)
     params = [
         (jnp.asarray(rng.normal(size=(o, i)) / np.sqrt(i), jnp.float32), jnp.zeros(o, jnp.float32))
-        for i, o in zip(sizes[:-1], sizes[1:])
+        for i, o in zip(sizes[:-1], sizes[1:], strict=True)
     ]
 
     def field(t, y, params):
@@ -133,9 +133,8 @@ def main():
         base = min(cost["diffrax, defaults"][1:])
         for label, times in cost.items():
             best = min(times[1:])
-            print(
-                f"{name:9s} {label:36s} {best:9.3f} ms (median {np.median(times[1:]):9.3f})  {base / best:6.2f} x diffrax"
-            )
+            median = np.median(times[1:])
+            print(f"{name:9s} {label:36s} {best:9.3f} ms (median {median:9.3f})  {base / best:6.2f} x diffrax")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/odes/lorenz96.py --lag 1 4 [--cycles 400]
 
-40 variables, F = 8, dt 0.05, all observed with R = 1, background covariance xB · C of the climatology; each analysis is 10
-Gauss–Newton iterations over a window of `lag` observations, whose first state is then forecast one cycle. RMSE of the
-analysis, averaged over cycles after a spin-up of 20. DAPPER's own Var4D: 0.659 at lag 1 (xB 0.2), 289 s for 400 cycles.
+40 variables, F = 8, dt 0.05, all observed with R = 1, background covariance xB · C of the climatology; each analysis is
+10 Gauss–Newton iterations over a window of `lag` observations, whose first state is then forecast one cycle. RMSE of
+the analysis, averaged over cycles after a spin-up of 20. DAPPER's own Var4D: 0.659 at lag 1 (xB 0.2), 289 s for 400
+cycles.
 """
 
 import argparse

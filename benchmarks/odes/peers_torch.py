@@ -1,9 +1,10 @@
-"""The same gradient step in torchdiffeq and torchode, CPU milliseconds. Needs torch, torchdiffeq, torchode; not enerjax.
+"""The same gradient step in torchdiffeq and torchode, CPU milliseconds.
 
     python benchmarks/odes/gradient_step.py spiral long batch256 --write /tmp/ode     (enerjax's environment)
     python benchmarks/odes/peers_torch.py /tmp/ode spiral long batch256               (an environment with the peers)
 
-Reads weights, starts, times and data that gradient_step.py wrote: same network, tolerance and data, float32, one thread.
+Needs torch, torchdiffeq and torchode, not enerjax. Reads the weights, starts, times and data that gradient_step.py
+wrote: same network, tolerance and data, float32, one thread.
 """
 
 import os

@@ -1,9 +1,13 @@
-"""Finite-element references with scikit-fem (Q4, meshes graded towards the singular corner or the hole), with convergence tables.
+"""Finite-element references with scikit-fem, and their convergence tables.
 
-    python benchmarks/solids/references.py NAME OUT.npz     # NAME: cook cook_incompressible cook_neo_hookean finite_plate
+Q4, meshes graded towards the singular corner or the hole.
 
-Environment: pip install scikit-fem scipy. The arrays that ship in src/enerjax/solids/problems/data were made by this script:
-u and σ at the points of a tensor Gauss rule of the bilinear (transfinite) map, with its weights, and the table of meshes.
+    python benchmarks/solids/references.py NAME OUT.npz
+    # NAME: cook cook_incompressible cook_neo_hookean finite_plate
+
+Environment: pip install scikit-fem scipy. The arrays that ship in src/enerjax/solids/problems/data were made by this
+script: u and σ at the points of a tensor Gauss rule of the bilinear (transfinite) map, its weights, and the table of
+meshes.
 """
 
 import sys
@@ -40,7 +44,7 @@ def cook_map(s, t):
 
 
 def cook_mesh(n, grade=3.0):
-    """The unit square graded towards all corners (two are singular by their angle, two by their load), and its image."""
+    """The unit square graded towards all corners (two singular by angle, two by load), and its image."""
     t = np.linspace(0, 1, n + 1)
     t = t**grade / (t**grade + (1 - t) ** grade)
     base = MeshQuad.init_tensor(t, t)
@@ -256,7 +260,7 @@ def main(name, out):
             change = [norm(u - last[0]) / norm(u), norm(s - last[1]) / norm(s)]
         table.append((n, dofs, number, *change))
         print(
-            f"n {n:4d}  unknowns {dofs:7d}  number {number:.8g}  change of u {change[0]:.2e}  of stress {change[1]:.2e}",
+            f"n {n:4d}  unknowns {dofs:7d}  number {number:.8g}  change of u {change[0]:.2e}, stress {change[1]:.2e}",
             flush=True,
         )
         last = (u, s)

@@ -1,4 +1,4 @@
-"""Least squares: certified numbers, agreement of dense, kernel and matrix-free steps, and variable damping on a hard valley."""
+"""Least squares: certified numbers; dense, kernel and matrix-free steps agree; damping on a hard valley."""
 
 import jax
 import jax.numpy as jnp

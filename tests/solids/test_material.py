@@ -178,7 +178,7 @@ def test_viscoelastic_steps_converge_to_the_integrated_evolution():
 
 
 def test_cauchy_born_gives_the_crystal_its_stress():
-    """∂W/∂F of the continuum is the crystal's stress (finite differences of the energy), and cubic symmetry shows in it."""
+    """∂W/∂F of the continuum is the crystal's stress (finite differences), and cubic symmetry shows in it."""
     a = 1.5496  # f.c.c. Lennard-Jones near equilibrium
     cell = a / 2 * jnp.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
     W = CauchyBorn(lennard_jones, jnp.zeros((1, 3)), cell)

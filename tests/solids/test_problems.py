@@ -236,7 +236,7 @@ def test_changing_the_pressure_is_linear():
 
 
 def test_training_step_costs_at_most_twenty_forward_passes():
-    """Flops of one gradient of the strong-form loss over one forward pass, counted from the compiled programs, in 2-D."""
+    """Flops of one gradient of the strong-form loss over one forward pass, from the compiled programs, in 2-D."""
     from enerjax.solids import Network
     from enerjax.solids.survey import survey
     from enerjax.solids.trained import network_loss

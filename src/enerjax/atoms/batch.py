@@ -62,13 +62,15 @@ class Batch(eqx.Module):
 def vectors(batch: Batch, positions: Float[Array, "B n 3"], cell, cutoff: float) -> Float[Array, "B*n K 3"]:
     """Neighbour vectors of all atoms; what is no neighbour lies at (2 cutoff, 0, 0), without gradient."""
     frames, n, _ = positions.shape
-    if batch.index is None:
+    rows = batch.index
+    if rows is None:
         r = positions[:, None] - positions[:, :, None]
         there = jnp.asarray(batch.species) > 0
         mask = there[:, None, :] & there[:, :, None] & ~jnp.eye(n, dtype=bool)[None]
     else:
-        rows = batch.index
         r = jax.vmap(lambda x, i: x[i])(positions, rows) - positions[:, :, None]
+        if batch.mask is None:
+            raise ValueError("a batch with neighbour rows (index) needs their mask: True for a real neighbour")
         mask = batch.mask
         if batch.image is not None:
             r = r + jnp.einsum("bnki,bij->bnkj", jnp.asarray(batch.image).astype(r.dtype), cell)

@@ -26,7 +26,8 @@ def planar_fields(solution, n: int = 40):
     quads = np.concatenate([c.data for c in mesh.cells])
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     scale = 1.0 if problem.finite else 0.1 * problem.domain.size / max(float(np.abs(u).max()), 1e-300)
-    shape = Triangulation(*(np.asarray(x) + scale * u).T, triangles)
+    moved = np.asarray(x) + scale * u
+    shape = Triangulation(moved[:, 0], moved[:, 1], triangles)
     panels = [("displacement |u|", np.linalg.norm(u, axis=1)), ("von Mises stress", vm)]
     if exact is not None:
         size = max(float(np.abs(exact[1]).max()), 1e-300)

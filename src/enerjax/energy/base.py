@@ -1,7 +1,7 @@
 """A scalar of the state. Its gradient is the physics.
 
-Two slots of the same scalar do everything: ∂E/∂x is force, stress, residual, score; ∂E/∂(leaves of E) is learning. So an
-energy is a pytree *argument* of whatever consumes it, never a closure: a minibatch, a neighbour list, a load and the
+Two slots of the same scalar do everything: ∂E/∂x is force, stress, residual, score; ∂E/∂(leaves of E) is learning. So
+an energy is a pytree *argument* of whatever consumes it, never a closure: a minibatch, a neighbour list, a load and the
 weights of a network are its leaves, and changing them never compiles anything again.
 """
 

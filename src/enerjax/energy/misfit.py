@@ -1,9 +1,9 @@
 """Energies that are half a squared residual: E(x) = ½‖r(x)‖².
 
 Least squares, Gauss–Newton and Levenberg–Marquardt need r and not only E, so a misfit keeps its residual in the open,
-and the algebra of energies carries it along: the residual of a sum is the concatenation of residuals, that of `s * E` is
-√s r.
-A collocation loss of a differential equation, a Gaussian log-likelihood and a 4D-Var objective are all misfits.
+and the algebra of energies carries it along: the residual of a sum is the concatenation of residuals, that of `s * E`
+is √s r. A collocation loss of a differential equation, a Gaussian log-likelihood and a 4D-Var objective are all
+misfits.
 """
 
 import abc
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .. import _tree as tree
@@ -83,7 +84,7 @@ def residual(energy: Energy, x: PyTree) -> Float[Array, " residuals"]:
     if isinstance(energy, Sum):
         return jnp.concatenate([residual(term, x) for term in energy.terms])
     if isinstance(energy, Scaled):
-        if not isinstance(energy.factor, jax.core.Tracer) and energy.factor < 0:
+        if not isinstance(energy.factor, Tracer) and energy.factor < 0:
             raise ValueError("a negative multiple of ½‖r‖² has no real residual; use a descent method instead")
         return jnp.sqrt(jnp.asarray(energy.factor)) * residual(energy.term, x)
     if not hasattr(energy, "residual"):

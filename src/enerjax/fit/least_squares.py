@@ -153,9 +153,9 @@ def levenberg_marquardt(
         raise FloatingPointError("Levenberg–Marquardt: the residual is not finite at the start")
     history, factor, converged = [value], float(damping), False
     for _ in range(iterations):
-        parts = () if matrix_free else look(energy, flat)
+        parts = None if matrix_free else look(energy, flat)
         for _attempt in range(22):
-            if matrix_free:
+            if parts is None:
                 new, after, _ = propose_free(energy, flat, jnp.asarray(factor))
             else:
                 r, J, scale = parts

@@ -8,7 +8,8 @@
 
 Each takes the energy first and returns the next phase point at the cost of one gradient. They were checked, with the
 same random keys, against the velocity Verlet of BlackJAX and NumPyro, jax-md's NVE and Langevin, BlackJAX's SGLD and
-MALA proposal, optax's sgd with momentum and diffrax's Euler (`tests/test_twins.py` holds those whose library is installed).
+MALA proposal, optax's sgd with momentum and diffrax's Euler; `tests/test_twins.py` holds those whose library is
+installed.
 """
 
 import jax.numpy as jnp

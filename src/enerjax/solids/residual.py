@@ -8,6 +8,7 @@ boundary.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -254,6 +255,7 @@ class PotentialEnergy(AbstractEnergy):
 
         def density(point):
             u, du, _ = jets.unpack(jets.jet(x, point, 1).T, point.shape[0], 1)
+            du = cast(Array, du)  # a jet of order 1 has it
             internal = (u[d],) if self.problem.mixed else ()
             return self.problem.at(point)(du[:d], *internal) - self.load * self.problem.force(point) @ u[:d]
 

@@ -60,17 +60,17 @@ def solve(
 
     if isinstance(key, int):
         key = jr.key(key)
-    method = method or problem.method or Collocation()
-    runner = {Collocation: solve_collocation, Ritz: solve_ritz, Network: solve_network}.get(type(method))
+    chosen = method or problem.method or Collocation()
+    runner = {Collocation: solve_collocation, Ritz: solve_ritz, Network: solve_network}.get(type(chosen))
     if runner is None:
-        raise ValueError(f"unknown method {type(method).__name__}: give Collocation, Ritz or Network")
+        raise ValueError(f"unknown method {type(chosen).__name__}: give Collocation, Ritz or Network")
     deadline = time.process_time() + (max_seconds if max_seconds is not None else float("inf"))
     with jax.enable_x64(True):
         clock = Clock()
-        look = survey(problem, method.interior, method.boundary, clock)
+        look = survey(problem, chosen.interior, chosen.boundary, clock)
         check_support(look)
         try:
-            return runner(look, key, method, clock, deadline, say)
+            return runner(look, key, chosen, clock, deadline, say)
         except SolveError as error:
             if directory is not None and error.state is not None:
                 path = error.state.write_vtu(Path(directory) / f"{problem.name}_last_good_state.vtu")
@@ -117,11 +117,11 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
 def _gauss_newton(system: System, basis, found, c, load, method, iterations, deadline, say):
     """Iterate at one load. Returns coefficients, whether they are good, and the history."""
     load, trail = jnp.asarray(load), []
-    start = None
+    start = 0.0
     for iteration in range(iterations):
         norm, R = system.triangle(basis, found, c, load)
         norm = float(norm)
-        start = norm if start is None else start
+        start = norm if iteration == 0 else start
         if not np.isfinite(norm):
             return c, False, trail
         ridge = 1e-14 if iterations == 1 else float(np.clip(1e-10 * norm / start, 1e-14, 1e-10))

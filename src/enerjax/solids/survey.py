@@ -47,7 +47,7 @@ class Survey:
 
     def normal(self, part: str) -> np.ndarray | None:
         """The outward normal of a flat part, else None."""
-        n = self.coarse[part].normal
+        n = np.asarray(self.coarse[part].normal)
         return n[0] if np.allclose(n, n[0], atol=1e-9) else None
 
     def prescribed(self, part: str):

@@ -18,7 +18,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..._array import Key
+from ..._array import Key, Scalar
 
 Point = Float[Array, " D"]
 
@@ -172,7 +172,7 @@ class AbstractDomain(abc.ABC):
         """The boundary by name."""
 
     @abc.abstractmethod
-    def distance(self, x: Point):
+    def distance(self, x: Point) -> Scalar:
         """A continuous function, negative inside, positive outside, about the distance near the boundary."""
 
     def coordinates(self, x: Point) -> Float[Array, " K"]:

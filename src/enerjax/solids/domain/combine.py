@@ -6,10 +6,13 @@ and then dropped: its error falls as the cell size, which is enough for collocat
 use a domain whose patches follow the boundary (`Annulus`, `PerforatedQuarter`).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._array import Scalar
 from .base import AbstractDomain, Part, Patch, Points
 
 
@@ -25,11 +28,11 @@ class _Combination(AbstractDomain):
     def _box(self):
         return self.a.lower, self.a.upper
 
-    def _keep_a(self, x):
+    def _keep_a(self, x) -> Scalar:
         """Signed: ≤ 0 where a point of a (or of its boundary) remains."""
         raise NotImplementedError
 
-    def _keep_b(self, x):
+    def _keep_b(self, x) -> Scalar:
         """The same for the boundary of b."""
         raise NotImplementedError
 
@@ -61,6 +64,8 @@ class _Combination(AbstractDomain):
 
 class _Cut(Patch):
     """A patch less the points where keep(x) > 0."""
+
+    keep: Callable
 
     def __init__(self, map, dimension, shares, grades, keep):
         super().__init__(map, dimension, shares, grades)

@@ -6,6 +6,8 @@ material with an internal pressure is a saddle W(G, p), stationary in p: the mix
 """
 
 import abc
+import functools
+import operator
 from collections.abc import Callable
 
 import equinox as eqx
@@ -63,7 +65,7 @@ def divergence(material: Material, G: Tensor, H: Float[Array, "d d d"]) -> Float
     """
     d = G.shape[0]
     directional = lambda j: jax.jvp(lambda G: stress(material, G), (G,), (H[:, :, j],))[1][:, j]
-    return sum((directional(j) for j in range(1, d)), start=directional(0))
+    return functools.reduce(operator.add, (directional(j) for j in range(d)))
 
 
 def modulus(material: Material, d: int, dtype=jnp.float64) -> Scalar:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..._array import Scalar
@@ -15,7 +16,7 @@ from .base import AbstractMaterial, AbstractMixedMaterial
 
 
 def _concrete(value) -> float | None:
-    return None if isinstance(value, jax.core.Tracer) else float(value)
+    return None if isinstance(value, Tracer) else float(value)
 
 
 def lame(young, poisson):
@@ -98,7 +99,7 @@ def orthotropic(young, poisson, shear, plane: bool = False) -> AnisotropicElasti
     S = jnp.diag(jnp.stack([1.0 / jnp.asarray(v) for v in (*young, *shear)]))
     S = S.at[0, 1].set(-n12 / E1).at[1, 0].set(-n12 / E1).at[0, 2].set(-n13 / E1).at[2, 0].set(-n13 / E1)
     S = S.at[1, 2].set(-n23 / E2).at[2, 1].set(-n23 / E2)
-    if not isinstance(S, jax.core.Tracer) and not bool(jnp.all(jnp.linalg.eigvalsh(S) > 0)):
+    if not isinstance(S, Tracer) and not bool(jnp.all(jnp.linalg.eigvalsh(S) > 0)):
         raise ValueError(
             "these orthotropic constants give a compliance that is not positive definite: check ν_ij against E"
         )
