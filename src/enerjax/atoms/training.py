@@ -237,7 +237,7 @@ def _core_scale(data: Dataset) -> float:
         reach = covalent_radii[frame.numbers][:, None] + covalent_radii[frame.numbers][None]
         ratio = np.linalg.norm(r, axis=-1) / reach
         nearest = min(nearest, (ratio + 9.0 * np.eye(len(ratio))).min())
-    return round(0.98 * nearest, 4)
+    return round(0.98 * float(nearest), 4)
 
 
 def _cast(model: Equivariant, dtype) -> Equivariant:
