@@ -80,7 +80,7 @@ def test_disk(tmp_path, data, fitted):
     with pytest.raises(ValueError, match="format"):
         load(tmp_path / "model")
     with pytest.raises(FileNotFoundError, match="no model"):
-        load(tmp_path)
+        load(tmp_path / "nothing")
 
 
 def test_a_stopped_fit_resumes_to_the_same_potential(tmp_path, data):

@@ -116,7 +116,8 @@ class PlaneStrain(AbstractMaterial):
 class PlaneStress(AbstractMaterial):
     """W(G₂) = min over G₃₃ of W₃(G₂ ⊕ G₃₃): zero stress across the plane, exact for isotropic laws.
 
-    Newton's steps on the scalar ∂W₃/∂G₃₃ = 0, unrolled, so that derivatives of any order see the condensation.
+    Newton's steps on the scalar ∂W₃/∂G₃₃ = 0 in a loop without derivatives, then one with them, which makes stress and
+    tangent exact (the stress needs none: W is stationary there). Third derivatives are not exact.
     """
 
     spatial: AbstractMaterial
@@ -125,12 +126,15 @@ class PlaneStress(AbstractMaterial):
 
     def __call__(self, G: Tensor) -> Scalar:
         """min over G₃₃ of W₃(G₂ ⊕ G₃₃)."""
-        W = lambda g: self.spatial(kin.embed(G, g))
-        slope = jax.grad(W)
-        # volume kept to first order is the exact minimiser of an incompressible law, and near it of the others
-        thickness = -jnp.trace(G) / (1 + jnp.abs(jnp.trace(G))) / 2
-        for _ in range(self.steps):
+
+        def newton(spatial, G, thickness):
+            slope = jax.grad(lambda g: spatial(kin.embed(G, g)))
             value, curvature = jax.jvp(slope, (thickness,), (jnp.ones_like(thickness),))
-            step = -value / curvature
-            thickness = jnp.maximum(thickness + step, (thickness - 1) / 2)  # never through the inverted state
-        return W(thickness)
+            return jnp.maximum(thickness - value / curvature, (thickness - 1) / 2)  # never through the inverted state
+
+        # volume kept to first order is the exact minimiser of an incompressible law, and near it of the others
+        trace = jnp.trace(G)
+        thickness = -trace / (1 + jnp.abs(trace)) / 2
+        frozen, G_frozen, thickness = jax.lax.stop_gradient((self.spatial, G, thickness))
+        thickness = jax.lax.fori_loop(0, self.steps, lambda _, g: newton(frozen, G_frozen, g), thickness)
+        return self.spatial(kin.embed(G, newton(self.spatial, G, thickness)))
