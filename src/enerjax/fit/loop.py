@@ -184,7 +184,7 @@ def train(
                     break
             _refuse_nan(seen, clock, todo, factor)
             clock.epoch, clock.batch = clock.epoch + 1, 0
-            line = {"epoch": clock.epoch, "step": clock.steps, "seconds": round(clock.seconds, 3), "rate": factor}
+            line = {"epoch": clock.epoch, "step": clock.steps, "seconds": clock.seconds, "rate": factor}
             line |= {"loss": float(np.mean([float(s[1]) for s in seen]))}
             line |= {name: float(np.mean([float(s[2][name]) for s in seen])) for name in seen[0][2]}
             if validate is not None and (clock.epoch % validate_every == 0 or spent() >= 1.0):
