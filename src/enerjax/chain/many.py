@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .._array import Array, Energy, Float, Key, PyTree, Scalar
+from ..flow import DiagonalMass, Phase, verlet
 from .failure import Guarded
 from .flat import check_energy, layout
 
@@ -144,14 +145,10 @@ def _run(arrays, static: _Static, x, key, target):
         p = jr.normal(k1, x.shape, dtype)  # in the scaled coordinates x = scale · y
         s = learned.scale[None, :]
 
-        def leap(_, z):  # kick, drift, kick of `flow.verlet`, all chains at once, one gradient
-            x, p, E, g = z
-            p = p - 0.5 * step * s * g
-            x = x + step * s * p
-            E, g = value_and_gradient(x)
-            return x, p - 0.5 * step * s * g, E, g
-
-        x1, p1, E1, g1 = jax.lax.fori_loop(0, count, leap, (x, p, E, g))
+        mass = DiagonalMass(1 / learned.scale**2)
+        leap = jax.vmap(lambda z: verlet(guarded, z, step, mass))  # all chains at once, one gradient
+        z = jax.lax.fori_loop(0, count, lambda _, z: leap(z), Phase(x, p / s, -g, E))
+        x1, p1, E1, g1 = z.position, s * z.momentum, z.energy, -z.force
         error = E1 - E + 0.5 * jnp.sum(p1**2 - p**2, axis=1)
         error = jnp.where(jnp.isfinite(error), error, jnp.inf)
         acceptance = jnp.exp(-jnp.maximum(error, 0.0))
