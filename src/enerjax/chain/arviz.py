@@ -27,7 +27,7 @@ def _arviz():
             warnings.simplefilter("ignore")  # 0.23 announces 1.0 at every import
             import arviz
     except ImportError as error:
-        raise ImportError("to_arviz needs ArviZ: pip install 'enerjax[arviz]'.") from error
+        raise ImportError("to_arviz needs ArviZ: pip install arviz h5netcdf netCDF4.") from error
     return arviz
 
 
