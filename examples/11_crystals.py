@@ -24,19 +24,24 @@ from enerjax.atoms.neighbours import neighbour_list  # noqa: E402
 from enerjax.fit import cosine, train  # noqa: E402
 from enerjax.learning.contrastive import cosine_similarity, infonce, information_bound, retrieval  # noqa: E402
 
-CUTOFF, ATOMS, COPIES, TRAIN, TEST, T = 4.0, 5, 4, 96, 60, 0.1
+CUTOFF, ATOMS, COPIES, TRAIN, TEST, T = 4.0, 5, 2, 512, 60, 0.1
 rng = np.random.default_rng(args.seed)
 
 
+IMAGES = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 1, 3)
+
+
 def crystal():
-    """A sheared box of five atoms at least 2.2 Å apart, images included."""
-    while True:
-        cell = 4.4 * (np.eye(3) + 0.12 * rng.normal(size=(3, 3)))
-        positions, species = rng.random((ATOMS, 3)) @ cell, rng.choice([13, 29], ATOMS)
-        images = (np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 3) @ cell)[:, None, None]
-        r = np.linalg.norm(positions[None, :, None] - positions[None, None] + images, axis=-1)
-        if r[r > 0].min() > 2.2:
-            return positions, species, cell
+    """A sheared box of five atoms, placed one after the other at least 2.2 Å from the others and their images."""
+    cell = 4.4 * (np.eye(3) + 0.12 * rng.normal(size=(3, 3)))
+    positions = np.zeros((1, 3))
+    for _ in range(400):
+        trial = rng.random(3) @ cell
+        if np.linalg.norm(trial - positions + IMAGES @ cell, axis=-1).min() > 2.2:
+            positions = np.concatenate([positions, trial[None]])
+        if len(positions) == ATOMS:
+            return positions, rng.choice([13, 29], ATOMS), cell
+    return crystal()
 
 
 def copies(positions, species, cell):
@@ -51,7 +56,7 @@ def stacked(count):
     every = [structure for _ in range(count) for structure in copies(*crystal())]
     rows = [neighbour_list(s, CUTOFF, width=40) for s in every]
     rows = [dataclasses.replace(n, grid=rows[0].grid) for n in rows]  # rows are final: how they were binned is moot
-    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(every, rows, strict=True))
+    stack = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *zip(every, rows, strict=True))
     return jax.tree.map(lambda v: v.reshape(count, COPIES, *v.shape[1:]), stack)
 
 
@@ -80,19 +85,16 @@ def similarity(encoder, first, second):
 
 
 def batches(epoch, key):
-    a, b, c = jr.split(key, 3)
-    who = jr.permutation(a, TRAIN).reshape(3, 32)
-    pair = jnp.stack([jr.randint(b, (TRAIN,), 0, COPIES), jr.randint(c, (TRAIN,), 1, COPIES)]).reshape(2, 3, 32)
-    one, other = pair[0], (pair[0] + pair[1]) % COPIES
-    pick = lambda i, j: jax.tree.map(lambda v: v[i, j], data)
-    return [(pick(who[k], one[k]), pick(who[k], other[k])) for k in range(3)]
+    """32 crystals at a time, both copies of each."""
+    copy = lambda who, c: jax.tree.map(lambda v: v[who, c], data)
+    return [(copy(who, 0), copy(who, 1)) for who in jr.permutation(key, TRAIN).reshape(-1, 32)]
 
 
 loss = lambda encoder, batch, key: infonce(similarity(encoder, *batch), T, symmetric=True)
 half = lambda c: jax.tree.map(lambda v: v[:, c], fresh)
 judge = eqx.filter_jit(lambda encoder: similarity(encoder, half(0), half(1)))
 before = judge(encoder)
-fitted = train(loss, encoder, batches, optax.adam(3e-3), key=k3, epochs=60, max_seconds=25, rate=cosine, ema=0.98)
+fitted = train(loss, encoder, batches, optax.adam(6e-3), key=k3, epochs=16, max_seconds=30, rate=cosine, ema=0.98)
 after = judge(fitted.model)
 
 turn = jnp.asarray(Rotation.random(random_state=1).as_matrix(), jnp.float32)
@@ -113,5 +115,5 @@ gallery.check(
     f"retrieval of {TEST} new crystals {float(retrieval(after)):.2f} (untrained {float(retrieval(before)):.2f}, chance "
     f"{1 / TEST:.2f}); information bound {float(information_bound(after, T)):.2f} of at most {np.log(TEST):.2f} nats; "
     f"rotation changes an embedding by {change:.0e}",
-    retrieval(after) > max(0.5, float(retrieval(before)) + 0.2) and change < 1e-4,
+    retrieval(after) > max(0.7, float(retrieval(before)) + 0.2) and change < 1e-4,
 )

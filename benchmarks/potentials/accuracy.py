@@ -18,6 +18,7 @@ import dataclasses
 import jax
 import jax.random as jr
 
+import enerjax
 from enerjax.atoms import dataset, errors, predict_all, training
 
 
@@ -34,6 +35,7 @@ def main():
     parser.add_argument("--model", default="{}", help="JSON with fields of the model's configuration")
     parser.add_argument("--recipe", default="{}", help="JSON with fields of the recipe")
     a = parser.parse_args()
+    enerjax.keep_freed_memory()  # as `enerjax fit` does; the peer gets MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_
     data = dataset.read(a.train)
     if a.isolated:
         data = dataset.Dataset(data.frames, dataset.isolated_energies(a.isolated), data.source)
