@@ -34,9 +34,8 @@ def test_attribution_of_a_trained_reader_peaks_at_gt_and_ag():
     net = jax.jit(lambda net: run(loss, net, rates, jr.split(jr.key(1), 120), direction=optax.scale_by_adam()))(net)
     assert jnp.mean(jnp.argmax(jax.vmap(net)(x[:held]), 1) != y[:held]) < 0.1
     base = jnp.full((16, 4), 0.25)
-    shares = jax.jit(
-        jax.vmap(lambda s, k: integrated_gradients(lambda s: net(s)[k] - net(s).mean(), s, base, nodes=24))
-    )
+    score = lambda s, k: net(s)[k] - net(s).mean()
+    shares = jax.jit(jax.vmap(lambda s, k: integrated_gradients(lambda s: score(s, k), s, base, nodes=24)))
     for k, place in ((0, 8), (1, 6)):
         sites = x[:held][y[:held] == k]
         parts = shares(sites, jnp.full(len(sites), k))
