@@ -94,3 +94,11 @@ def test_noise_has_the_stationary_law(key):
     )[-1]
     draws = jax.jit(jax.vmap(run))(jr.split(key, 4000))
     np.testing.assert_allclose(jnp.var(draws), 0.49 / 2 * (1 - np.exp(-4.0)), rtol=4 * np.sqrt(2 / 4000))
+
+
+def test_a_path_of_one_time_is_its_start():
+    last = lambda y: jnp.sum(path.solve(decay, y, jnp.array([0.7]))[-1] ** 2)
+    value, gradient = jax.value_and_grad(last)(jnp.array([2.0, 1.0]))
+    np.testing.assert_allclose([value, *gradient], [5.0, 4.0, 2.0])
+    with pytest.raises(ValueError, match="dt0 must be positive"):
+        path.solve(decay, jnp.ones(2), jnp.array([0.0, 1.0]), dt0=0.0)

@@ -104,7 +104,8 @@ def train(
         batches: `batches(epoch, key)` gives the epoch's minibatches, pytrees of arrays, as a sequence (which may make
             them when indexed). It must be a function of its arguments alone: that makes a resumed run identical to
             one that was never stopped. Every distinct shape compiles once.
-        optimizer: any optax transformation, gradient clipping included (`optax.chain`).
+        optimizer: any optax transformation, gradient clipping included (`optax.chain`). One that searches along a
+            line (`optax.lbfgs()`) is given the loss of the batch; it sets its own step, so leave `rate` alone.
         key: random key of the run, folded with epoch and batch.
         epochs: stop after so many.
         max_seconds: stop after so many seconds of training (compilation and validation not counted). Give this or
@@ -136,7 +137,7 @@ def train(
         raise ValueError("train: give a budget, epochs=… or max_seconds=….")
     same = jax.tree.structure(trainable) == jax.tree.structure(model)  # a mask of a callable model is itself callable
     params, static = eqx.partition(model, trainable if same else jax.tree.map(trainable, model))
-    step = _compiled_step(gradient or _gradient_of(loss, static), optimizer, static, ema)
+    step = _compiled_step(gradient or _gradient_of(loss, static), _value_of(loss), optimizer, static, ema)
     zero = jnp.zeros((), jnp.int32)
     journal = Journal(directory, checkpoint_every, progress)
     state, clock = journal.open(_State(params, params, params, optimizer.init(params), zero, jnp.array(True)))
@@ -220,15 +221,29 @@ def _gradient_of(loss: Loss, static: PyTree) -> Callable:
     return gradient
 
 
-def _compiled_step(gradient, optimizer, static, ema):
+def _value_of(loss: Loss) -> Callable:
+    """The loss without what it records."""
+
+    def value(model, batch, key):
+        out = loss(model, batch, key)
+        return out[0] if isinstance(out, tuple) else out
+
+    return value
+
+
+def _compiled_step(gradient, value_of, optimizer, static, ema):
     """(state, batch, key, i, factor) -> (state, loss, metrics, finite): one step, which a NaN leaves undone."""
+    optimizer = optax.with_extra_args_support(optimizer)  # a line search asks for the loss; others do not see it
 
     @jax.jit
     def step(state: _State, batch, key: Key, i, factor):
         model = eqx.combine(state.params, static)
         (value, recorded), gradients = gradient(model, batch, jr.fold_in(key, i))
         gradients = jax.tree.map(lambda p, g: None if p is None else g, state.params, gradients, is_leaf=_is_none)
-        updates, optimiser = optimizer.update(gradients, state.optimiser, state.params)
+        along = lambda params: value_of(eqx.combine(params, static), batch, jr.fold_in(key, i))
+        updates, optimiser = optimizer.update(
+            gradients, state.optimiser, state.params, value=value, grad=gradients, value_fn=along
+        )
         params = jax.tree.map(lambda p, u: p + (factor * u).astype(p.dtype), state.params, updates)
         average = state.average
         if ema is not None:

@@ -1,5 +1,6 @@
 """Laws of motion: fields, learned from their paths, read, and steered."""
 
+from .activation import softplus as softplus
 from .control import Controller as Controller
 from .control import ForwardModel as ForwardModel
 from .control import InverseModel as InverseModel

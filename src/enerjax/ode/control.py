@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .. import fit
@@ -40,11 +41,14 @@ class ForwardModel(eqx.Module):
 
 
 class InverseModel(eqx.Module):
-    """(state, desired next state) ↦ action, a network on flat arrays of order one."""
+    """(state, what is wanted of the next one) ↦ action, a network on flat arrays of order one.
+
+    There should be as many wanted numbers as actions: velocities for torques, the temperature for one coolant.
+    """
 
     net: Callable
 
-    def __call__(self, y: Float[Array, " d"], wanted: Float[Array, " d"]) -> Array:
+    def __call__(self, y: Float[Array, " d"], wanted: Float[Array, " w"]) -> Array:
         """The action."""
         return self.net(jnp.concatenate([y, wanted]))
 
@@ -107,16 +111,19 @@ def fit_transitions(
 
 
 class Controller(eqx.Module):
-    """Model-predictive control: a plan of actions within bounds, improved by Adam through the model, then shifted.
+    """Model-predictive control: a plan of actions within bounds, improved by Gauss–Newton through the model, shifted.
+
+    Each improvement linearises the path by as many tangents of the model as the plan has numbers, minimises the cost to
+    second order in states and actions over the actions that no bound holds, and takes the best of a few step lengths.
 
     Attributes:
         model: `model(y, u) -> y`.
-        cost: `cost(y, u, k, reference) -> scalar` of the k-th step ahead.
+        cost: `cost(y, u, k, reference) -> scalar` of the k-th step ahead, convex in (y, u).
         low: lower bounds of the action, [m].
         high: upper bounds.
         horizon: steps ahead.
-        iterations: gradient steps per decision.
-        rate: of Adam, in units of half the range of an action.
+        iterations: improvements per decision.
+        damping: added to the curvature, relative to its mean diagonal.
     """
 
     model: Callable
@@ -124,35 +131,53 @@ class Controller(eqx.Module):
     low: Array
     high: Array
     horizon: int = eqx.field(static=True, default=20)
-    iterations: int = eqx.field(static=True, default=20)
-    rate: float = 0.1
+    iterations: int = eqx.field(static=True, default=3)
+    damping: float = 1e-4
 
     def start(self) -> Float[Array, "horizon m"]:
         """The plan before the first decision: the middle of the bounds."""
         return jnp.zeros((self.horizon, self.low.shape[0]), self.low.dtype)
 
     def actions(self, plan: Float[Array, "horizon m"]) -> Float[Array, "horizon m"]:
-        """A free plan, squashed into the bounds."""
+        """The actions of a plan in −1 … 1."""
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return middle[None] + half[None] * jnp.tanh(plan)
+        return middle[None] + half[None] * plan
+
+    def _total(self, path, reference) -> Scalar:
+        steps = jnp.arange(self.horizon)
+        return jnp.sum(jax.vmap(lambda y, u, k: self.cost(y, u, k, reference))(*path, steps))
 
     def foreseen(self, plan: Array, y: PyTree, reference: PyTree) -> Scalar:
         """Σₖ cost along the plan."""
         u = self.actions(plan)
-        ys = rollout(self.model, y, u)
-        steps = jnp.arange(self.horizon)
-        return jnp.sum(jax.vmap(lambda y, u, k: self.cost(y, u, k, reference))(ys, u, steps))
+        return self._total((rollout(self.model, y, u), u), reference)
 
     def __call__(self, plan: Array, y: PyTree, reference: PyTree = None) -> tuple[Array, Array]:
         """(action now, the improved plan shifted by one step)."""
-        optimizer = optax.adam(self.rate)
 
-        def turn(state, _):
-            plan, moments = state
-            updates, moments = optimizer.update(jax.grad(self.foreseen)(plan, y, reference), moments)
-            return (plan + updates, moments), None
+        def ahead(flat):
+            u = self.actions(jnp.reshape(flat, plan.shape))
+            return rollout(self.model, y, u), u
 
-        (plan, _), _ = jax.lax.scan(turn, (plan, optimizer.init(plan)), None, length=self.iterations)
+        def turn(flat, _):
+            path, push = jax.linearize(ahead, flat)
+            slope = jax.grad(self._total)
+            J = jax.vmap(push)(jnp.eye(flat.size, dtype=flat.dtype))
+            bent = jax.vmap(lambda c: jax.jvp(lambda p: slope(p, reference), (path,), (c,))[1])(J)
+            rows = lambda tree: jnp.concatenate([v.reshape(flat.size, -1) for v in jax.tree.leaves(tree)], axis=1)
+            g, H = rows(J) @ ravel_pytree(slope(path, reference))[0], rows(J) @ rows(bent).T
+            held = ((flat <= -1.0) & (g > 0)) | ((flat >= 1.0) & (g < 0))
+            free = jnp.where(held, 0.0, 1.0).astype(flat.dtype)
+            ridge = (self.damping * jnp.trace(H) / flat.size + 1e-12) * free + (1.0 - free)
+            A = H * free[:, None] * free[None, :] + jnp.diag(ridge)
+            step = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(A), g * free)
+            lengths = jnp.array([0.0, 0.1, 0.3, 1.0], flat.dtype)
+            tried = jnp.clip(flat[None] + lengths[:, None] * step[None], -1.0, 1.0)
+            costs = jax.vmap(lambda p: self._total(ahead(p), reference))(tried)
+            return tried[jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))], None
+
+        flat, _ = jax.lax.scan(turn, jnp.ravel(plan), None, length=self.iterations)
+        plan = jnp.reshape(flat, plan.shape)
         return self.actions(plan)[0], jnp.concatenate([plan[1:], plan[-1:]])
 
 

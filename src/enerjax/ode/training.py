@@ -8,18 +8,20 @@ lengthens them; `shooting` cuts the path at free nodes and asks for continuity (
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optimistix as optx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from .. import fit
 from .._array import Key, PyTree, Scalar
+from ..energy import Misfit
+from ..fit.least_squares import levenberg_marquardt
 from ..path import Observations, solve
 from ..path.assimilate import ModelError, refuse_nan
 
@@ -136,6 +138,7 @@ def learn(
     epochs: int | Sequence[int] = 300,
     optimizer: Callable[[float], optax.GradientTransformation] = optax.adam,
     rates: float | Sequence[float] = 3e-3,
+    schedule: Callable[[float], float] | None = fit.cosine,
     batch: int | None = None,
     starts: PyTree = None,
     free: bool = True,
@@ -145,10 +148,14 @@ def learn(
     args: Callable | None = None,
     validate: Callable | None = None,
     progress: Callable[[str], None] | None = None,
-    directory: str | None = None,
+    directory: str | Path | None = None,
     solver: dict | None = None,
+    **options,
 ) -> Learned:
     """Match paths over windows that grow: `horizons` points first, the whole last.
+
+    Training is `fit.train`: lines of progress, checkpoints, and the same call with the same directory goes on exactly
+    where an interrupted one stopped.
 
     Args:
         field: the module to train.
@@ -157,8 +164,10 @@ def learn(
         key: random key.
         horizons: numbers of points; by default an eighth, a quarter, a half and all of them.
         epochs: of each stage.
-        optimizer: learning rate ↦ optax transformation.
-        rates: learning rate of each stage, falling as a cosine within it.
+        optimizer: learning rate ↦ optax transformation. `lambda rate: optax.lbfgs()` with schedule=None and all paths
+            in the batch minimises each stage by L-BFGS with a line search; `refine` finishes by Gauss–Newton.
+        rates: learning rate of each stage.
+        schedule: factor on the rate at the fraction s of a stage, a cosine by default.
         batch: paths per step; all by default.
         starts: initial states [paths, …]; the first readings by default.
         free: train the starts too: a noisy first reading is not the state.
@@ -170,6 +179,7 @@ def learn(
         progress: receives lines.
         directory: checkpoints and metrics of each stage, resumable.
         solver: options of `path.solve`.
+        options: more options of `fit.train`, such as `place=fit.data_parallel()` to split the paths over devices.
 
     Raises:
         ValueError: NaN readings without `missing`, or a horizon that is not within the data.
@@ -200,12 +210,13 @@ def learn(
             optimizer(rate),
             key=jax.random.fold_in(key, stage),
             epochs=count,
-            rate=fit.cosine,
+            rate=schedule,
             trainable=trainable,
             validate=validate,
             validate_every=max(1, count // 10),
             progress=progress,
-            directory=None if directory is None else f"{directory}/stage-{stage}",
+            directory=None if directory is None else Path(directory) / f"stage-{stage}",
+            **options,
         ).model
     return learned
 
@@ -223,13 +234,16 @@ def refine(
     missing: bool = False,
     steps: int = 30,
     rtol: float = 1e-5,
+    damping: float = 1e-3,
+    matrix_free: bool = False,
     solver: dict | None = None,
 ) -> Learned:
     """Finish by Levenberg–Marquardt: a few hundred parameters reach the bottom in tens of steps, where Adam crawls.
 
         ½ Σ ‖(h(y(tₖ)) − yₖ)/σ‖² + ½ ridge² ‖θ‖²
 
-    The Jacobian is formed by tangents of the path, as many as there are parameters, batched.
+    The solver is `fit.least_squares`. The Jacobian is formed by tangents of the path, as many as there are parameters,
+    batched; `matrix_free` solves by conjugate gradients with one tangent and one adjoint of the path per iteration.
 
     Args:
         learned: what `learn` returned.
@@ -242,7 +256,9 @@ def refine(
         free: whether the starts move as well.
         missing: NaN readings are allowed and left out.
         steps: at most.
-        rtol: relative change at which it stops.
+        rtol: relative decrease of the energy at which it stops.
+        damping: initial; 0 is Gauss–Newton, damped only after a step fails.
+        matrix_free: never form the Jacobian: for more than a few thousand parameters.
         solver: options of `path.solve`.
     """
     refuse_nan(ys, missing)
@@ -250,7 +266,7 @@ def refine(
     marks = Learned(jax.tree.map(eqx.is_inexact_array, learned.field), jax.tree.map(lambda _: free, learned.starts))
     params, static = eqx.partition(learned, marks)
 
-    def residual(params, _):
+    def residual(params):
         model = eqx.combine(params, static)
 
         def one(row, start, y):
@@ -260,9 +276,9 @@ def refine(
         prior = jax.tree.map(lambda w: ridge * w, params.field) if ridge else None
         return jax.vmap(one)(rows, model.starts, ys), prior
 
-    method = optx.LevenbergMarquardt(rtol=rtol, atol=rtol)
-    options = dict(jac="fwd")
-    best = optx.least_squares(residual, method, params, max_steps=steps, throw=False, options=options).value
+    best = levenberg_marquardt(
+        Misfit(residual), params, iterations=steps, tolerance=rtol, damping=damping, matrix_free=matrix_free
+    ).value
     return eqx.combine(best, static)
 
 

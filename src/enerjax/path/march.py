@@ -91,7 +91,19 @@ def _step(law: Law, consts, t, h, y, f):
     return (after, law(consts, t + h, after)), jnp.stack(k, axis=-2)
 
 
-def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
+def _first_step(law: Law, consts, t0, y, f, rms, size):
+    """E. Hairer, S. Nørsett and G. Wanner, Solving Ordinary Differential Equations I, section II.4."""
+    d0, d1 = rms(y / size(y)), rms(f / size(y))
+    small = (d0 < 1e-5) | (d1 < 1e-5)
+    guess = jnp.where(small, 1e-6, 0.01 * d0 / jnp.where(small, 1.0, d1))
+    d2 = rms((law(consts, t0 + guess, y + guess[..., None] * f) - f) / size(y)) / guess
+    d = jnp.maximum(d1, d2)
+    order = law.tableau.order
+    first = jnp.where(d <= 1e-15, jnp.maximum(1e-6, guess * 1e-3), (0.01 / jnp.maximum(d, 1e-15)) ** (1 / order))
+    return jnp.minimum(100 * guess, first)
+
+
+def _march(law: Law, max_steps: int, choose: bool, consts, y, ts, t0, h0, rtol, atol):
     """The adaptive loop. A lane that does not move in a turn stores a step of length zero, exactly the identity."""
     tableau, lanes = law.tableau, y.shape[:-1]
     end = ts[..., -1]
@@ -100,24 +112,15 @@ def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
     size = lambda *ys: atol[..., None] + rtol[..., None] * jnp.max(jnp.stack([jnp.abs(v) for v in ys]), axis=0)
 
     f = law(consts, t0, y)
-    # first step: E. Hairer, S. Nørsett and G. Wanner, Solving Ordinary Differential Equations I, section II.4
-    d0, d1 = rms(y / size(y)), rms(f / size(y))
-    small = (d0 < 1e-5) | (d1 < 1e-5)
-    guess = jnp.where(small, 1e-6, 0.01 * d0 / jnp.where(small, 1.0, d1))
-    d2 = rms((law(consts, t0 + guess, y + guess[..., None] * f) - f) / size(y)) / guess
-    d = jnp.maximum(d1, d2)
-    first = jnp.where(
-        d <= 1e-15, jnp.maximum(1e-6, guess * 1e-3), (0.01 / jnp.maximum(d, 1e-15)) ** (1 / tableau.order)
-    )
-    h = jnp.where(h0 > 0, h0, jnp.minimum(100 * guess, first))
+    h = _first_step(law, consts, t0, y, f, rms, size) if choose else h0
 
     healthy = jnp.all(jnp.isfinite(y) & jnp.isfinite(f), axis=-1)
     code = jnp.where(end >= t0, jnp.where(healthy, ARRIVED, BAD_START), BAD_TIMES).astype(jnp.int32)
     stages = len(tableau.c)
-    rows = (
+    rows = (  # the first holds the start, should there be nothing to step over
+        jnp.zeros((*lanes, max_steps), ts.dtype).at[..., 0].set(t0),
         jnp.zeros((*lanes, max_steps), ts.dtype),
-        jnp.zeros((*lanes, max_steps), ts.dtype),
-        jnp.zeros((*lanes, max_steps, y.shape[-1]), y.dtype),
+        jnp.zeros((*lanes, max_steps, y.shape[-1]), y.dtype).at[..., 0, :].set(y),
         jnp.zeros((*lanes, max_steps, stages, y.shape[-1]), y.dtype),
     )
     where = jnp.zeros(ts.shape, jnp.int32)  # the step in which each output time lies
@@ -155,7 +158,8 @@ def _march(law: Law, max_steps: int, consts, y, ts, t0, h0, rtol, atol):
     state = (zero, zero, t0, h, y, f, code, rows, where, count)
     n, _, t, _, y, _, code, rows, where, count = jax.lax.while_loop(running, turn, state)
     code = jnp.where((code == ARRIVED) & (t < end), OUT_OF_STEPS, code)
-    where = jnp.minimum(where, jnp.maximum(n - 1, 0))
+    n = jnp.maximum(n, 1)
+    where = jnp.minimum(where, n - 1)
     return (*rows, where, n, count, code, t, y)
 
 
@@ -221,8 +225,8 @@ march_p.multiple_results = replay_p.multiple_results = True
 _RESIDUALS = 5
 
 
-def _run_march(*args, law, max_steps):
-    return _march(law, max_steps, list(args[:-6]), *args[-6:])
+def _run_march(*args, law, max_steps, choose):
+    return _march(law, max_steps, choose, list(args[:-6]), *args[-6:])
 
 
 def _run_replay(*args, law, active, transposed):
@@ -242,7 +246,7 @@ def _abstract(run):
     return rule
 
 
-_STATIC = {march_p: ("law", "max_steps"), replay_p: ("law", "active", "transposed")}
+_STATIC = {march_p: ("law", "max_steps", "choose"), replay_p: ("law", "active", "transposed")}
 for primitive, run in ((march_p, _run_march), (replay_p, _run_replay)):
     primitive.def_impl(jax.jit(run, static_argnames=_STATIC[primitive]))
     primitive.def_abstract_eval(_abstract(run))
@@ -257,8 +261,8 @@ def _is_zero(v):
     return type(v) is ad.Zero
 
 
-def _march_jvp(primals, tangents, *, law, max_steps):
-    out = march_p.bind(*primals, law=law, max_steps=max_steps)
+def _march_jvp(primals, tangents, *, law, **static):
+    out = march_p.bind(*primals, law=law, **static)
     count = len(primals) - 6
     consts, y0 = primals[:count], primals[count]
     moving = [not _is_zero(v) for v in tangents]
@@ -328,11 +332,11 @@ def _consts(args, dims):
     return carried, [jnp.moveaxis(v, d, 0) if on else v for v, d, on in zip(args, dims, carried, strict=True)]
 
 
-def _march_batch(args, dims, *, law, max_steps):
+def _march_batch(args, dims, *, law, **static):
     size, count = _size(args, dims), len(args) - 6
     carried, consts = _consts(args[:count], dims[:count])
     rest = [_front(v, d, size) for v, d in zip(args[count:], dims[count:], strict=True)]
-    out = march_p.bind(*consts, *rest, law=law.widened(carried), max_steps=max_steps)
+    out = march_p.bind(*consts, *rest, law=law.widened(carried), **static)
     return out, [batching.not_mapped if i == 5 else 0 for i in range(10)]
 
 
@@ -374,8 +378,11 @@ batching.primitive_batchers[replay_p] = _replay_batch
 
 
 def march(field, tableau: Tableau, consts, y0, ts, t0, h0, rtol, atol, *, max_steps: int):
-    """The accepted steps from t0 to ts[-1] of one lane; see the table of results above."""
-    dtype = y0.dtype
+    """The accepted steps from t0 to ts[-1] of one lane, the first of length h0 or chosen when that is None; see the
+    table of results above.
+    """
+    dtype, choose = y0.dtype, h0 is None
     as_scalar = lambda v: jnp.asarray(v, dtype)
-    args = (*consts, y0, ts, jnp.asarray(t0, ts.dtype), jnp.asarray(h0, ts.dtype), as_scalar(rtol), as_scalar(atol))
-    return march_p.bind(*args, law=Law(field, tableau, ()), max_steps=max_steps)
+    times = jnp.asarray(t0, ts.dtype), jnp.asarray(0.0 if choose else h0, ts.dtype)
+    args = (*consts, y0, ts, *times, as_scalar(rtol), as_scalar(atol))
+    return march_p.bind(*args, law=Law(field, tableau, ()), max_steps=max_steps, choose=choose)

@@ -159,6 +159,8 @@ def integrate(
     """
     ts = jnp.asarray(ts, dtype=None if _is_floating(ts) else jnp.result_type(float))
     _check_times(ts, t0)
+    if dt0 is not None and not isinstance(dt0, Tracer) and not float(dt0) > 0:
+        raise ValueError(f"path.solve: the first step dt0 must be positive, not {dt0}; None chooses it.")
     _check_field(field, ts[0], y0, args)
     start = ts[0] if t0 is None else jnp.asarray(t0, ts.dtype)
     solver = diffrax.Tsit5() if solver is None else solver
@@ -273,9 +275,8 @@ def _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps) ->
     flat, consts, y, unravel = _flat(field, y0, args, start)
     y, start = _moving_start(flat, consts, y, start)
     fixed = jax.lax.stop_gradient(ts)
-    first = 0.0 if dt0 is None else dt0
     t, h, rows, k, where, _, count, code, reached, last = _march.march(
-        flat, tableau, consts, y, fixed, start, first, rtol, atol, max_steps=max_steps
+        flat, tableau, consts, y, fixed, start, dt0, rtol, atol, max_steps=max_steps
     )
     dense = Dense(t, h, rows, k, count, code, reached, tuple(tableau.b), solver.interpolation_cls, unravel)
     ys = jax.vmap(dense.inside)(where, ts)
