@@ -66,7 +66,7 @@ def test_criteria_of_all_subtrees_by_brute_force():
         point = Point(jnp.stack([x, -jax.grad(energy)(x)]), energy(x))
         t = begin(point, jr.normal(k2, (d,)), jnp.array([seed, 7], jnp.uint32), metric, depth)
         t = sprout(t)
-        t = type(t)(**{n: getattr(t, n) for n in t.__dataclass_fields__} | {"depth": jnp.int32(depth)})
+        t = t._replace(depth=jnp.int32(depth))
         ws = []
         while bool(growing(t)):
             t = add(t, 0.11 if seed % 2 else 0.03)

@@ -22,8 +22,12 @@ from .metric import DenseMetric as DenseMetric
 from .metric import DiagonalMetric as DiagonalMetric
 from .metric import LowRankMetric as LowRankMetric
 from .numpyro import from_numpyro as from_numpyro
+from .pathfinder import Pathfinder as Pathfinder
 from .posterior import Posterior as Posterior
 from .sample import sample as sample
+from .start import AbstractStart as AbstractStart
+from .start import Given as Given
+from .start import Mode as Mode
 from .start import uniform as uniform
 from .tempering import Exchange as Exchange
 from .tempering import exchange as exchange

@@ -12,7 +12,6 @@ P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher
 import abc
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from .metric import AbstractMetric, DenseMetric, DiagonalMetric, LowRankMetric
@@ -22,8 +21,8 @@ class AbstractAdaptation(eqx.Module):
     """How a window of draws and their forces becomes a metric."""
 
     @abc.abstractmethod
-    def first(self, force: np.ndarray) -> AbstractMetric:
-        """The metric before there are draws: σᵢ² = 1/|Fᵢ|, from the force at the start."""
+    def first(self, force: np.ndarray, scale: np.ndarray | None = None) -> AbstractMetric:
+        """The metric before there are draws: standard deviations `scale`, or σᵢ² = 1/|Fᵢ| of the force at the start."""
 
     @abc.abstractmethod
     def fit(self, draws: np.ndarray, forces: np.ndarray) -> AbstractMetric:
@@ -37,18 +36,20 @@ def _scales(draws, forces):
     return np.clip(np.sqrt(spread / pull), 1e-10, 1e10)
 
 
-def _first_scales(force):
-    return np.clip(1 / np.sqrt(np.clip(np.abs(force), 1e-20, 1e20)), 1e-10, 1e10)
+def _first_scales(force, scale):
+    if scale is None:
+        scale = 1 / np.sqrt(np.clip(np.abs(force), 1e-20, 1e20))
+    return np.clip(scale, 1e-10, 1e10)
 
 
 class Diagonal(AbstractAdaptation):
     """Σ = diag(σ²)."""
 
-    def first(self, force):
-        return DiagonalMetric(jnp.asarray(_first_scales(force), force.dtype))
+    def first(self, force, scale=None):
+        return DiagonalMetric(np.asarray(_first_scales(force, scale), force.dtype))
 
     def fit(self, draws, forces):
-        return DiagonalMetric(jnp.asarray(_scales(draws, forces), forces.dtype))
+        return DiagonalMetric(np.asarray(_scales(draws, forces), forces.dtype))
 
 
 class LowRank(AbstractAdaptation):
@@ -68,9 +69,9 @@ class LowRank(AbstractAdaptation):
     gamma: float = eqx.field(static=True, default=1e-5)
     dense_below: int = eqx.field(static=True, default=128)
 
-    def first(self, force):
+    def first(self, force, scale=None):
         d = force.shape[0]
-        return self._metric(_first_scales(force), np.zeros((d, 0)), np.ones(0), force.dtype)
+        return self._metric(_first_scales(force, scale), np.zeros((d, 0)), np.ones(0), force.dtype)
 
     def fit(self, draws, forces):
         dtype = forces.dtype
@@ -109,19 +110,19 @@ class LowRank(AbstractAdaptation):
         if d <= self.dense_below:
             root = scale[:, None] * (np.eye(d) + (vectors * (np.sqrt(values) - 1)) @ vectors.T)
             inverse = (np.eye(d) + (vectors * (1 / np.sqrt(values) - 1)) @ vectors.T) / scale
-            return DenseMetric(*(jnp.asarray(a, dtype) for a in (root @ root.T, root, inverse)))
+            return DenseMetric(*(np.asarray(a, dtype) for a in (root @ root.T, root, inverse)))
         rank = min(self.rank, d)
         order = np.argsort(-np.abs(np.log(values)))[:rank]
         padded_values, padded = np.ones(rank), np.zeros((d, rank))
         padded_values[: len(order)], padded[:, : len(order)] = values[order], vectors[:, order]
-        return LowRankMetric(*(jnp.asarray(a, dtype) for a in (scale, padded, padded_values)))
+        return LowRankMetric(*(np.asarray(a, dtype) for a in (scale, padded, padded_values)))
 
 
 class Dense(AbstractAdaptation):
     """Σ = Cov(x) # Cov(g)⁻¹ in full, shrunk towards its diagonal while the window is short."""
 
-    def first(self, force):
-        return LowRank(dense_below=force.shape[0]).first(force)
+    def first(self, force, scale=None):
+        return LowRank(dense_below=force.shape[0]).first(force, scale)
 
     def fit(self, draws, forces):
         return LowRank(cutoff=1.0, dense_below=draws.shape[1]).fit(draws, forces)
@@ -132,7 +133,7 @@ class Fixed(AbstractAdaptation):
 
     metric: AbstractMetric
 
-    def first(self, force):
+    def first(self, force, scale=None):
         return self.metric
 
     def fit(self, draws, forces):

@@ -37,6 +37,7 @@ class Options:
         max_error: energy error above which a trajectory has diverged.
         rows: draws per call at most.
         chunk: draws whose random numbers are made together.
+        small: whether the energy works on short arrays only.
     """
 
     integrator: Callable
@@ -44,6 +45,7 @@ class Options:
     max_error: float = 1000.0
     rows: int = 100
     chunk: int = 16
+    small: bool = False
 
 
 @dataclass
@@ -57,13 +59,17 @@ class Request:
     adapt: bool = False
     symmetric: bool = False
     target: float = 0.8
-    fresh: bool = False
+    points: np.ndarray | None = None  # evaluate the energy here, and do nothing else
 
-    def plan(self, dtype) -> Plan:
-        """The arguments of the program."""
-        numbers = (self.adapt, self.symmetric, self.target, self.fresh)
-        whole = (np.asarray(x, np.int32) for x in (self.draws, self.max_depth))
-        return Plan(*whole, *(np.asarray(x, dtype) for x in numbers))
+    def plan(self, compiled: "Program", *, idle: bool = False) -> Plan:
+        """The arguments of the program; an idle one makes no draw."""
+        numbers = (self.adapt, self.symmetric, self.target, self.points is not None)
+        whole = (np.asarray(x, np.int32) for x in (0 if idle else self.draws, self.max_depth))
+        points = compiled.no_points
+        if self.points is not None:
+            points = np.zeros(points.shape, points.dtype)
+            points[: len(self.points)] = self.points
+        return Plan(*whole, *(np.asarray(x, compiled.flat.dtype) for x in numbers), points)
 
 
 @dataclass
@@ -97,6 +103,7 @@ class Program:
         self.flat, self.options = flat, options
         self._static = (tuple(leaves), treedef)
         self._lock, self._called = threading.Lock(), False
+        self.no_points = jnp.zeros((options.rows, flat.size), flat.dtype)
 
     def call(self, chain: Chain, metric: AbstractMetric, plan: Plan, key: np.ndarray, together: bool):
         """Run it; `together` with a leading axis of chains on every argument but the energy."""
@@ -121,23 +128,39 @@ def _jitted(leaves: tuple, treedef: Any, flat: Layout, options: Options, togethe
             max_error=options.max_error, chunk=options.chunk,
         )  # fmt: skip
 
-    # small matrices: handing them to a pool of threads costs more than it saves, and chains fill the cores
-    small = {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" and not together else None
-    return jax.jit(run, compiler_options=small)
+    return jax.jit(run, compiler_options=_compiler_options(together, options.small))
+
+
+@functools.lru_cache
+def _compiler_options(together: bool, small: bool) -> dict[str, Any] | None:
+    """What makes XLA's CPU programs of this kind compile faster, and run as fast (benchmarks/samplers/README.md)."""
+    if jax.default_backend() != "cpu":
+        return None
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    if not together:  # small matrices: handing them to a pool of threads costs more than it saves
+        options["xla_cpu_multi_thread_eigen"] = False
+    if small:  # the older emitters: half the compile time, but slower on long arrays of exponentials
+        options["xla_cpu_use_fusion_emitters"] = False
+    try:
+        jax.jit(lambda x: x, compiler_options=options)(np.float32(0))
+    except Exception:  # another XLA may not know them; they change no result
+        return None
+    return options
 
 
 def fresh_chain(position: np.ndarray) -> Chain:
     """A chain at a position whose energy is not known yet."""
     dtype = position.dtype
-    rows = jnp.asarray(np.stack([position, np.zeros_like(position)]))
-    point = program.Point(rows, jnp.asarray(np.zeros((), dtype)))
-    return Chain(point, Tuning.at(0.1, dtype), jnp.asarray(np.int32(0)))
+    point = program.Point(np.stack([position, np.zeros_like(position)]), np.zeros((), dtype))
+    return Chain(point, Tuning.at(0.1, dtype), np.int32(0))
 
 
-def evaluate(chain: Chain, position: np.ndarray, metric: AbstractMetric) -> Generator[Request, Draws, Draws]:
-    """Energy and force at a position, by the same program."""
-    moved = Chain(fresh_chain(position).point, chain.tuning, chain.index)
-    return (yield Request(moved, metric, 1, 1, fresh=True))
+def evaluate(chain: Chain, points: np.ndarray, metric: AbstractMetric) -> Generator[Request, Draws, Draws]:
+    """Energies and forces at points [n, d], by the same program; the chain ends at the last of them.
+
+    n is at most the number of rows that a call of the program returns.
+    """
+    return (yield Request(chain, metric, len(points), 1, points=points))
 
 
 def serve_alone(
@@ -147,7 +170,7 @@ def serve_alone(
     try:
         request = next(life)
         while True:
-            plan = request.plan(compiled.flat.dtype)
+            plan = request.plan(compiled)
             chain, block = compiled.call(request.chain, request.metric, plan, key, together=False)
             result = Draws.of(chain, block, request.draws)
             if not on_block():
@@ -156,6 +179,12 @@ def serve_alone(
             request = life.send(result)
     except StopIteration as stop:
         return stop.value
+
+
+def cores() -> int:
+    """How many chains can run at once in threads."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return max(here, len(jax.local_devices()))
 
 
 def serve_in_threads(
@@ -171,10 +200,7 @@ def serve_in_threads(
         with jax.enable_x64(wide), jax.default_device(devices[c % len(devices)]):
             return serve_alone(compiled, keys[c], lives[c], lambda: going)
 
-    workers = min(
-        len(lives), max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(devices))
-    )
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(min(len(lives), cores())) as pool:
         futures = [pool.submit(work, c) for c in range(len(lives))]
         try:
             while wait(futures, timeout=0.1, return_when="FIRST_EXCEPTION").not_done:
@@ -188,39 +214,46 @@ def serve_in_threads(
 
 
 def serve_together(
-    compiled: Program, keys: list[np.ndarray], lives: list[Generator[Request, Draws, Any]], watch: Callable[[], None]
+    compiled: Program,
+    keys: list[np.ndarray],
+    lives: list[Generator[Request, Draws, Any]],
+    watch: Callable[[], None],
+    lanes: int | None = None,
 ) -> list[Any]:
-    """All chains in one vectorised program, each advancing its own tree."""
+    """All chains in one vectorised program, each advancing its own tree.
+
+    The program has `lanes` lanes; those without a life, or whose life is over, repeat a request and make no draw.
+    """
     results: list[Any] = [None] * len(lives)
-    requests: list[Request | None] = [next(life) for life in lives]
-    last: list[Request] = [r for r in requests if r is not None]
-    stacked_keys = np.stack(keys)
+    requests: dict[int, Request] = {}
+
+    def go_on(c: int, result: Draws | None) -> None:
+        try:
+            requests[c] = next(lives[c]) if result is None else lives[c].send(result)
+        except StopIteration as stop:
+            requests.pop(c, None)
+            results[c] = stop.value
+
+    for c in range(len(lives)):
+        go_on(c, None)
+    width = lanes or len(lives)
+    served = [requests.get(c) for c in range(width)]
     stack = lambda items: jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *items)
-    while any(r is not None for r in requests):
-        served = [r if r is not None else l for r, l in zip(requests, last, strict=True)]
-        plans = [s.plan(compiled.flat.dtype) for s in served]
-        plans = [
-            p if r else eqx.tree_at(lambda p: p.draws, p, np.asarray(0, np.int32))
-            for p, r in zip(plans, requests, strict=True)
-        ]
+    no_points = jnp.zeros((width, *compiled.no_points.shape), compiled.no_points.dtype)
+    of = lambda x, c: jax.tree.map(lambda leaf: leaf[c], x)
+    while requests:
+        spare = next(iter(requests.values()))
+        served = [requests.get(c) or old or spare for c, old in enumerate(served)]
+        plans = [s.plan(compiled, idle=c not in requests) for c, s in enumerate(served)]
+        many = no_points if all(s.points is None for s in served) else np.stack([p.points for p in plans])
+        plan = stack([p._replace(points=None) for p in plans])._replace(points=many)
         chains, blocks = compiled.call(
-            stack([s.chain for s in served]),
-            stack([s.metric for s in served]),
-            stack(plans),
-            stacked_keys,
-            together=True,
-        )
+            stack([s.chain for s in served]), stack([s.metric for s in served]), plan,
+            np.stack([keys[min(c, len(keys) - 1)] for c in range(width)]), together=True,
+        )  # fmt: skip
         chains, blocks = jax.tree.map(np.asarray, (chains, blocks))
-        of = lambda x, c: jax.tree.map(lambda leaf: leaf[c], x)
-        parts = [(jax.tree.map(jnp.asarray, of(chains, c)), of(blocks, c)) for c in range(len(lives))]
-        for c, request in enumerate(requests):
-            if request is None:
-                continue
-            try:
-                last[c] = lives[c].send(Draws.of(*parts[c], request.draws))
-                requests[c] = last[c]
-            except StopIteration as stop:
-                requests[c], results[c] = None, stop.value
+        for c, request in list(requests.items()):
+            go_on(c, Draws.of(of(chains, c), of(blocks, c), request.draws))
         watch()
     return results
 

@@ -84,16 +84,32 @@ def layout(x: PyTree) -> Layout:
     return Layout(treedef, tuple(shapes), tuple(dtypes), tuple(names))
 
 
-def check_energy(energy: Energy, flat: Layout) -> None:
+def check_energy(energy: Energy, flat: Layout) -> int:
     """Trace the energy once, without computing, and say what is wrong with what it returns.
+
+    Returns:
+        The size of the largest array that it computes.
 
     Raises:
         ValueError: if it does not return a real scalar, or `(scalar, why)`.
     """
     points = [jax.ShapeDtypeStruct(s, d) for s, d in zip(flat.shapes, flat.dtypes, strict=True)]
-    value, _ = jax.eval_shape(lambda x: split(energy(x)), jax.tree.unflatten(flat.treedef, points))
+    trace = jax.make_jaxpr(lambda x: split(energy(x)), return_shape=True)
+    jaxpr, (value, _) = trace(jax.tree.unflatten(flat.treedef, points))
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"energy: it returns {value.dtype}{list(value.shape)} for one point; a real scalar is needed "
             "(sum over the data, and do not batch over chains)."
         )
+    return _widest(jaxpr.jaxpr)
+
+
+def _widest(jaxpr) -> int:
+    """Size of the largest array in a program, loops and calls included."""
+    inside = lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+    widest = 0
+    for equation in jaxpr.eqns:
+        sizes = [int(np.prod(v.aval.shape)) for v in equation.outvars if hasattr(v.aval, "shape")]
+        parts = [p for p in jax.tree.leaves(equation.params, is_leaf=inside) if inside(p)]
+        widest = max(widest, *sizes, *(_widest(getattr(p, "jaxpr", p)) for p in parts), 0)
+    return widest

@@ -7,6 +7,7 @@ U-turn criterion of two phase points is a plain scalar product.
 import abc
 
 import jax.numpy as jnp
+import numpy as np
 
 from .._array import Array, Float
 from ..flow.phase import AbstractMass
@@ -28,7 +29,7 @@ class AbstractMetric(AbstractMass):
 class DiagonalMetric(AbstractMetric):
     """M⁻¹ = diag(s²), s the scale of each coordinate."""
 
-    scale: Float[Array, " d"]
+    scale: Float[Array | np.ndarray, " d"]
 
     def velocity(self, p):
         """s² p."""
@@ -52,9 +53,9 @@ class DenseMetric(AbstractMetric):
         inverse: L⁻¹.
     """
 
-    covariance: Float[Array, "d d"]
-    root: Float[Array, "d d"]
-    inverse: Float[Array, "d d"]
+    covariance: Float[Array | np.ndarray, "d d"]
+    root: Float[Array | np.ndarray, "d d"]
+    inverse: Float[Array | np.ndarray, "d d"]
 
     def velocity(self, p):
         """L Lᵀ p."""
@@ -77,12 +78,12 @@ class LowRankMetric(AbstractMetric):
     (2026).
     """
 
-    scale: Float[Array, " d"]
-    vectors: Float[Array, "d r"]
-    values: Float[Array, " r"]
+    scale: Float[Array | np.ndarray, " d"]
+    vectors: Float[Array | np.ndarray, "d r"]
+    values: Float[Array | np.ndarray, " r"]
 
     def _stretch(self, x, power: float):
-        return x + self.vectors @ ((self.values**power - 1) * (x @ self.vectors))
+        return x + ((self.values**power - 1) * (x @ self.vectors)) @ self.vectors.T
 
     def velocity(self, p):
         """S (1 + V(λ−1)Vᵀ) S p."""

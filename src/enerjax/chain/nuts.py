@@ -16,7 +16,8 @@ M. D. Hoffman and A. Gelman, JMLR 15, 1593 (2014); M. Betancourt, arXiv:1701.024
 arXiv:1912.11554 (2019), section on the iterative algorithm; the criterion across halves is Stan's (stan-dev/stan#2800).
 """
 
-import equinox as eqx
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Int, UInt32
@@ -27,7 +28,7 @@ from .failure import DIVERGED, NO_FORCE, decode
 from .metric import AbstractMetric
 
 
-class Point(eqx.Module):
+class Point(NamedTuple):
     """A position with its energy and force.
 
     Attributes:
@@ -49,7 +50,7 @@ class Point(eqx.Module):
         return self.rows[1]
 
 
-class Tree(eqx.Module):
+class Tree(NamedTuple):
     """A trajectory while it grows. Whitened momenta carry the name w; the direction of time is 0 (back) or 1 (on)."""
 
     # the tree so far
@@ -110,12 +111,6 @@ def begin(point: Point, noise: Float[Array, " d"], seed, metric: AbstractMetric,
     )  # fmt: skip
 
 
-def _replace(tree: Tree, **changes) -> Tree:
-    """The tree with some of its fields changed."""
-    fields = {name: getattr(tree, name) for name in tree.__dataclass_fields__}
-    return Tree(**(fields | changes))
-
-
 def _row(x: Array, i) -> Array:
     return jax.lax.dynamic_index_in_dim(x, i, 0, keepdims=False)
 
@@ -124,8 +119,7 @@ def sprout(t: Tree) -> Tree:
     """Choose a direction of time and start a sub-tree as large as the tree at that end."""
     direction = (_uniform(t.seed, t.depth + 2**30, t.weight.dtype) < 0.5).astype(jnp.int32)
     end = _row(t.ends, direction)
-    return _replace(
-        t,
+    return t._replace(
         direction=direction,
         z=Phase(end[0], end[1], end[2], _row(t.end_energies, direction)),
         w=end[3],
@@ -183,8 +177,7 @@ def leaf(energy: Energy, integrator, t: Tree, step_size, metric: AbstractMetric,
     put = lambda x, new, i: jax.lax.dynamic_update_slice_in_dim(x, new, i, 0)
     half = jnp.sum(jnp.where(k == slot - 1, bend[:, 0], 0.0))
     accept = jnp.exp(jnp.minimum(gain, 0.0))
-    return _replace(
-        t,
+    return t._replace(
         z=z,
         w=w,
         sub_rho=rho,
@@ -219,8 +212,7 @@ def merge(t: Tree) -> Tree:
     dots = jnp.sum(sums * jnp.stack([far, t.w, far, first, near, t.w]), axis=-1)
     end = jnp.stack([t.z.position, t.z.momentum, t.z.force, t.w])
     put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t.direction, 0)
-    return _replace(
-        t,
+    return t._replace(
         draw=draw,
         ends=put(t.ends, end),
         end_energies=put(t.end_energies, t.z.energy),

@@ -35,7 +35,8 @@ class Posterior:
         stats: arrays [chains, draws]: energy (H), potential (E), acceptance, step_size, steps, depth, divergence, why.
         unconstrained: flat draws on the real line, [chains, draws, d].
         failures: refused trajectories after warm-up, with chain, draw, reason and place (unconstrained, flat).
-        warmup: draws and gradients of each chain's warm-up, and its failures by reason.
+        warmup: draws, gradients and restarts of each chain's warm-up, its failures by reason, and the gradients of the
+            paths that found the starts.
         metrics: the metric of each chain.
         seconds: (wall, CPU) of the call, compilation included.
         layout: names, shapes and dtypes of the coordinates.
@@ -61,15 +62,18 @@ class Posterior:
         stats["divergence"] = np.asarray(stats["why"] > 0)
         for name in ("steps", "depth", "why"):
             stats[name] = np.asarray(stats[name]).astype(np.int64)
-        warm = {"draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": told.warmup_failures}
+        warm = {
+            "draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": told.warmup_failures,
+            "path_gradients": told.path_gradients, "restarts": told.restarts,
+        }  # fmt: skip
         return cls(
             draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy
         )
 
     @property
     def gradients(self) -> int:
-        """Gradient evaluations, warm-up included."""
-        return int(self.stats["steps"].sum()) + sum(self.warmup["gradients"])
+        """Gradient evaluations, paths and warm-up included."""
+        return int(self.stats["steps"].sum()) + sum(self.warmup["gradients"]) + self.warmup["path_gradients"]
 
     @functools.cached_property
     def table(self) -> dict[str, np.ndarray]:

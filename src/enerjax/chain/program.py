@@ -1,7 +1,7 @@
 """The one compiled program of `sample`: n draws of NUTS with dual averaging, for warm-up and for sampling alike.
 
 Everything that changes between warm-up and sampling is an argument: the metric, the number of draws, the depth, whether
-the step size adapts. The first evaluation of the energy is a tree of one leaf with step size zero, so that the user's
+the step size adapts. A mere evaluation of the energy is a tree of one leaf with step size zero, so that the user's
 gradient is compiled once in all.
 
 Two drivers run the same pieces. `alone`: one chain, loops within loops, nothing computed in vain; chains run in
@@ -9,7 +9,8 @@ threads. `together`: all chains vectorised, one loop, in every turn of which eac
 merges or begins anew when it is due; no chain waits for another.
 """
 
-import equinox as eqx
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -25,7 +26,7 @@ Number = Float[Array | np.ndarray, ""]
 STATS = ("energy", "potential", "acceptance", "symmetric", "step_size", "steps", "depth", "why")
 
 
-class Tuning(eqx.Module):
+class Tuning(NamedTuple):
     """Dual averaging of log ε. Y. Nesterov, Math. Program. 120, 221 (2009); Hoffman and Gelman (2014), section 3.2."""
 
     log_step: Scalar
@@ -38,7 +39,7 @@ class Tuning(eqx.Module):
     def at(cls, step_size: float, dtype) -> "Tuning":
         """A fresh start at a step size, biased towards larger ones."""
         log = np.log(step_size)
-        return cls(*(jnp.asarray(x, dtype) for x in (log, log, 0.0, log + np.log(10.0), 1.0)))
+        return cls(*(np.asarray(x, dtype) for x in (log, log, 0.0, log + np.log(10.0), 1.0)))
 
     def update(self, acceptance, target) -> "Tuning":
         """One observation of the acceptance. γ = 0.05, t₀ = 10, κ = 0.75."""
@@ -49,7 +50,7 @@ class Tuning(eqx.Module):
         return Tuning(log_step, fresh * log_step + (1 - fresh) * self.average, error, self.centre, self.count + 1)
 
 
-class Chain(eqx.Module):
+class Chain(NamedTuple):
     """Where a chain is: all it needs to go on."""
 
     point: Point
@@ -57,7 +58,7 @@ class Chain(eqx.Module):
     index: Int[Array, ""]  # draws so far: the counter of the random numbers
 
 
-class Plan(eqx.Module):
+class Plan(NamedTuple):
     """What to do in one call; everything here may change without compiling."""
 
     draws: Int[Array | np.ndarray, ""]
@@ -65,10 +66,11 @@ class Plan(eqx.Module):
     adapt: Number  # 1: the step size follows the acceptance; 0: it stays
     symmetric: Number  # 1: the acceptance counts energy errors of both signs alike
     target: Number
-    fresh: Number  # 1: only evaluate the energy at the position
+    fresh: Number  # 1: no motion: draw i is the energy and the force at point i
+    points: Float[Array, "rows d"]
 
 
-class Block(eqx.Module):
+class Block(NamedTuple):
     """What a call gives back; rows beyond `plan.draws` are not meant to be read."""
 
     rows: Float[Array, "block 3 d"]  # the draw, its force, and where the trajectory's last leaf was: where it diverged
@@ -100,6 +102,13 @@ def _step_size(chain: Chain, plan: Plan):
     return jnp.where(plan.fresh > 0, 0.0, jnp.exp(jnp.where(plan.adapt > 0, tuning.log_step, tuning.average)))
 
 
+def _origin(chain: Chain, plan: Plan, n) -> Point:
+    """Where draw n of a call begins: where the chain is, or at the n-th of the plan's points."""
+    there = jax.lax.dynamic_index_in_dim(plan.points, n, 0, keepdims=False)
+    rows = jnp.where(plan.fresh > 0, jnp.stack([there, jnp.zeros_like(there)]), chain.point.rows)
+    return Point(rows, chain.point.energy)
+
+
 def _write(out: Block, k, t: Tree, point: Point, row) -> Block:
     put = lambda buffer, x: jax.lax.dynamic_update_index_in_dim(buffer, x, k, 0)
     return Block(put(out.rows, jnp.stack([*point.rows, t.z.position])), put(out.stats, row))
@@ -119,7 +128,7 @@ def alone(
         j, n, chain, out, noise, seeds = carry
         step_size = _step_size(chain, plan)
         quiet = jnp.where(plan.fresh > 0, 0.0, 1.0).astype(dtype)
-        t = begin(chain.point, quiet * noise[j], seeds[j], metric, depth)
+        t = begin(_origin(chain, plan, n), quiet * noise[j], seeds[j], metric, depth)
         grow = lambda t: leaf(energy, integrator, t, step_size, metric, max_error)
         double = lambda t: merge(jax.lax.while_loop(growing, grow, sprout(t)))
         t = jax.lax.while_loop(lambda t: alive(t, plan.max_depth), double, t)
@@ -158,7 +167,7 @@ def together(
     def prepare(chain, metric, plan, key):
         noise, seeds = jax.vmap(lambda i: noise_of(key, chain.index + i, d, dtype))(jnp.arange(rows + 1))
         noise = jnp.where(plan.fresh > 0, 0.0, 1.0).astype(dtype) * noise
-        t = sprout(begin(chain.point, noise[0], seeds[0], metric, depth))
+        t = sprout(begin(_origin(chain, plan, 0), noise[0], seeds[0], metric, depth))
         return jnp.zeros((), jnp.int32), chain, t, _empty(rows + 1, d, dtype), noise, seeds
 
     def turn(n, chain, t, out, noise, seeds, metric, plan):
@@ -173,13 +182,11 @@ def together(
         out = _write(out, jnp.where(ended & running, n, rows), merged, after.point, row)
         chain = tree.where(ended & running, after, chain)
         n = n + (ended & running)
-        new = begin(chain.point, noise[n], seeds[n], metric, depth)
-        checkpoints = lambda t: (t.heads, t.sums, t.scalars)  # written before they are read: nothing to reset
-        keep = checkpoints(t)
-        small = lambda t: eqx.tree_at(checkpoints, t, (None,) * 3)
+        new = begin(_origin(chain, plan, n), noise[n], seeds[n], metric, depth)
+        keep = {"heads": t.heads, "sums": t.sums, "scalars": t.scalars}  # written before they are read: never reset
+        small = lambda t: t._replace(**dict.fromkeys(keep))
         following = tree.where(ended, small(sprout(new)), small(sprout(merged)))
-        t = tree.where(grown, following, small(t))
-        return n, chain, eqx.tree_at(checkpoints, t, keep, is_leaf=lambda x: x is None), out
+        return n, chain, tree.where(grown, following, small(t))._replace(**keep), out
 
     def body(carry):
         n, chain, t, out, noise, seeds = carry

@@ -1,9 +1,9 @@
 """`sample`: energy in, posterior out. Chains in parallel, one compilation, streamed, resumable, reproducible."""
 
-import threading
+import functools
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -13,14 +13,17 @@ import numpy as np
 
 from .._array import Energy, Key, PyTree
 from ..flow.splitting import verlet
-from . import driver, flat, start
-from .adaptation import AbstractAdaptation, LowRank
-from .driver import Draws, Options, Program, Request
-from .posterior import Failure, Posterior
-from .program import STATS, Chain, Point, Tuning
+from . import driver, flat
+from .adaptation import AbstractAdaptation, Fixed, LowRank
+from .driver import Options, Program
+from .life import Run, Told
+from .pathfinder import Pathfinder, Pool
+from .posterior import Posterior
+from .program import STATS
 from .progress import Progress, Silent
+from .start import AbstractStart
 from .store import Store
-from .warmup import Schedule, adapt, find_step_size
+from .warmup import Schedule
 
 
 def sample(
@@ -37,7 +40,7 @@ def sample(
     integrator: Callable = verlet,
     thin: int = 1,
     early: bool = True,
-    climb: int = 0,
+    start: AbstractStart | None = None,
     vectorise: bool | None = None,
     directory: str | Path | None = None,
     progress: bool | Callable[[str], None] = False,
@@ -61,7 +64,8 @@ def sample(
         integrator: a step of `flow`.
         thin: keep every thin-th draw.
         early: whether warm-up may end before `warmup` draws.
-        climb: L-BFGS evaluations towards the mode before warm-up.
+        start: what becomes of the start points: `Pathfinder()` (default) sends L-BFGS from several of them and starts
+            chains from draws where the weight is; `Mode()` goes to the mode; `Given()` takes them as they are.
         vectorise: one program for all chains; default: on accelerators, while a CPU runs one thread per chain.
         directory: stream draws there in blocks; the same call with the same directory resumes where it was.
         progress: show a progress bar on stderr, or call this with a line of text.
@@ -78,56 +82,49 @@ def sample(
     if min(chains, draws, thin) < 1 or warmup < 0:
         raise ValueError("sample: chains, draws and thin must be at least 1, and warmup at least 0.")
     key = jr.wrap_key_data(key) if jnp.issubdtype(key.dtype, jnp.integer) else key
-    starts, keys = driver.chain_keys(key, chains)
+    start = Pathfinder() if start is None else start
+    many = max(chains, start.paths if isinstance(start, Pathfinder) else 0)
+    starts, keys = driver.chain_keys(key, many)
     free = getattr(energy, "unconstrain", lambda x: x)
     propose = initial if callable(initial) else (lambda _: initial)
     shape = flat.layout(free(propose(starts[0])))
-    flat.check_energy(energy, shape)
-    rows = block or int(np.clip(1_000_000 // shape.size, 8, 100))
-    compiled = Program(energy, shape, Options(integrator, max_depth, rows=rows))
+    widest = flat.check_energy(energy, shape)
     metric = LowRank() if metric is None else metric
+    rows = block or int(np.clip(1_000_000 // shape.size, 8, 100))
+    compiled = Program(energy, shape, Options(integrator, max_depth, rows=rows, small=widest <= 512))
     schedule = Schedule(warmup, early)
     run = {
         "key": np.asarray(jr.key_data(key)).tolist(), "chains": chains, "warmup": warmup, "draws": draws, "thin": thin,
         "parameters": [f"{n}{list(s)}" for n, s in zip(shape.names, shape.shapes, strict=True)],
         "dtype": str(shape.dtype), "target": target, "max_depth": max_depth, "early": early,
+        "start": repr(start), "metric": repr(metric) if not isinstance(metric, Fixed) else "Fixed",
     }  # fmt: skip
     store = Store(chains, draws, shape.size, len(STATS), shape.dtype, directory, run)
     report = Silent() if not progress else Progress(chains, warmup, draws, progress if callable(progress) else None)
-    told = _Told(chains)
 
     def position(c: int, attempt: int) -> np.ndarray:
         k = starts[c] if attempt == 0 else jr.fold_in(starts[c], attempt)
         x = shape.ravel(free(propose(k)))
-        if attempt and not callable(initial):  # the same point again would fail again
+        if not callable(initial) and (attempt or (c and isinstance(start, Pathfinder))):  # the same point says the same
             x = x + np.asarray(0.1 * (1 + np.abs(x)) * jr.uniform(k, x.shape, x.dtype, -1, 1))
         return x
 
-    lives = [
-        _life(
-            c,
-            position,
-            shape,
-            metric,
-            schedule,
-            store,
-            report,
-            told,
-            target,
-            max_depth,
-            thin,
-            climb,
-            rows,
-            reasons or {},
-        )
-        for c in range(chains)
-    ]
+    told = Told(chains)
+    common = Run(position, keys, shape, start, metric, schedule, store, report, told, target, max_depth, thin, rows,
+                 reasons or {})  # fmt: skip
     together = jax.default_backend() != "cpu" if vectorise is None else vectorise
-    serve = driver.serve_together if together else driver.serve_in_threads
+    one = functools.partial(driver.serve_together, lanes=chains) if together else driver.serve_in_threads
+    serve = lambda lives: one(compiled, keys, lives, report.refresh)
     began = time.perf_counter(), time.process_time()
     try:
         with report:
-            metrics = serve(compiled, keys, lives, report.refresh)
+            pool = None
+            if isinstance(start, Pathfinder) and not all(store.holds(c) for c in range(chains)):
+                groups = min(start.paths, chains if together else 1 if widest <= 512 else driver.cores())
+                found = serve([common.paths(range(g, start.paths, groups)) for g in range(groups)])
+                pool = Pool([found[c % groups][c // groups] for c in range(start.paths)])
+                told.path_gradients = sum(path.gradients for path in pool.paths)
+            metrics = serve([common.chain(c, pool) for c in range(chains)])
     except KeyboardInterrupt:
         done = min(store.count)
         if directory is not None or done < 4:
@@ -136,121 +133,3 @@ def sample(
         store.draws, store.stats, metrics = store.draws[:, :done], store.stats[:, :done], [None] * chains
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
     return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {})
-
-
-class _Told:
-    """What chains tell beside their draws."""
-
-    def __init__(self, chains: int):
-        self.lock = threading.Lock()
-        self.failures: list[Failure] = []
-        self.warmup_failures: dict[int, int] = {}
-        self.warmup_draws = [0] * chains
-        self.warmup_gradients = [0] * chains
-
-    def failed(self, chain: int, draw: int, why: int, place: np.ndarray) -> None:
-        """Record a refused trajectory; those of the warm-up (draw < 0) are only counted."""
-        with self.lock:
-            if draw < 0:
-                self.warmup_failures[why] = self.warmup_failures.get(why, 0) + 1
-            else:
-                self.failures.append(Failure(chain, draw, why, place))
-
-
-def _life(
-    c, position, shape, adaptation, schedule, store, report, told, target, max_depth, thin, climb, rows, reasons
-) -> Generator[Request, Draws, object]:
-    """Start, warm-up and sampling of chain c."""
-    state = store.load(c)
-    if state is None:
-        guess = adaptation.first(np.ones(shape.size, shape.dtype))
-        first = yield from start.find(lambda attempt: position(c, attempt), shape, guess, c, reasons)
-        if climb:
-            first = yield from start.climb(first, guess, climb)
-        chain, metric = yield from _warm(c, first, adaptation, schedule, told, report, target, max_depth, rows)
-        store.save(c, _pack(chain, metric))
-    else:
-        template = adaptation.first(np.ones(shape.size, shape.dtype))
-        chain, metric = _unpack(state, template)
-    while (count := store.count[c]) < store.draws.shape[1]:
-        wanted = min(rows // thin * thin or thin, (store.draws.shape[1] - count) * thin)
-        blocks = []
-        while wanted > 0:
-            result = yield Request(chain, metric, min(wanted, rows), max_depth)
-            chain = result.chain
-            blocks.append(result)
-            wanted -= len(result.draws)
-        stats = np.concatenate([b.stats for b in blocks])
-        kept = np.concatenate([b.draws for b in blocks])[thin - 1 :: thin]
-        for i in np.nonzero(stats[:, STATS.index("why")])[0]:
-            place = np.concatenate([b.ends for b in blocks])[i]
-            told.failed(c, count + int(i) // thin, int(stats[i, STATS.index("why")]), place)
-        store.append(c, kept, _thinned(stats, thin))
-        store.save(c, _pack(chain, metric))
-        report.tell(c, True, len(kept), stats)
-    return metric
-
-
-def _warm(c, first, adaptation, schedule, told, report, target, max_depth, rows):
-    chain = first.chain
-    metric = adaptation.first(first.forces[0])
-    if schedule.length == 0:
-        return chain, metric
-
-    def attempt(step):
-        nonlocal chain
-        tuned = Chain(chain.point, Tuning.at(step, chain.point.rows.dtype), chain.index)
-        result = yield Request(tuned, metric, 1, 1, adapt=True)
-        told.warmup_gradients[c] += 1
-        return float(result.acceptance[0])
-
-    step = yield from find_step_size(attempt)
-    chain = Chain(chain.point, Tuning.at(step, chain.point.rows.dtype), chain.index)
-
-    def run(metric, n, last):
-        nonlocal chain
-        parts = []
-        while n > 0:
-            # while the metric is a guess, long trajectories are not worth their gradients
-            depth = max_depth if told.warmup_draws[c] > 25 or last else min(max_depth, 6)
-            request = Request(chain, metric, min(n, rows), depth, adapt=True, symmetric=last, target=target)
-            result = yield request
-            chain = result.chain
-            parts.append(result)
-            n -= len(result.draws)
-            told.warmup_draws[c] += len(result.draws)
-            told.warmup_gradients[c] += int(result.steps.sum())
-            for why in result.why[result.why > 0]:
-                told.failed(c, -1, int(why), result.ends[0])
-            report.tell(c, False, len(result.draws), result.stats)
-        join = lambda name: np.concatenate([getattr(p, name) for p in parts])
-        return Draws(chain, join("draws"), join("forces"), join("ends"), join("stats"))
-
-    metric = yield from adapt(adaptation, schedule, metric, run)
-    return chain, metric
-
-
-def _thinned(stats: np.ndarray, thin: int) -> np.ndarray:
-    """Statistics of the kept draws; gradients of the dropped ones are counted with the next kept one."""
-    if thin == 1:
-        return stats
-    kept = stats[thin - 1 :: thin].copy()
-    for name, together in (("steps", np.sum), ("why", np.max)):
-        column = STATS.index(name)
-        kept[:, column] = together(stats[:, column].reshape(-1, thin), axis=1)
-    return kept
-
-
-def _pack(chain: Chain, metric) -> dict[str, np.ndarray]:
-    """All that a chain needs to go on, as plain arrays."""
-    state = {f"chain{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(chain))}
-    return state | {f"metric{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(metric))}
-
-
-def _unpack(state: dict[str, np.ndarray], template) -> tuple[Chain, object]:
-    rows = jnp.asarray(state["chain0"])
-    chain = Chain(Point(rows, rows[0, 0]), Tuning.at(1.0, rows.dtype), jnp.zeros((), jnp.int32))
-    fill = lambda like, name: jax.tree.unflatten(
-        jax.tree.structure(like), [jnp.asarray(state[f"{name}{i}"]) for i in range(len(jax.tree.leaves(like)))]
-    )
-    return fill(chain, "chain"), fill(template, "metric")

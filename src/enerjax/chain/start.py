@@ -1,9 +1,11 @@
 """Where chains start: a point with finite energy and force, tried again when it is not, and reported by coordinate.
 
 Everything here is a coroutine that asks the one compiled program for evaluations, so a start costs no compilation.
+What becomes of such a point is said by one of `Given`, `Mode` and `pathfinder.Pathfinder`.
 """
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,27 @@ from . import failure
 from .driver import Draws, Request, evaluate, fresh_chain
 from .flat import Layout
 from .metric import AbstractMetric
+
+
+@dataclass(frozen=True)
+class AbstractStart:
+    """What happens between the start point that the user gave and the first draw of the warm-up."""
+
+
+@dataclass(frozen=True)
+class Given(AbstractStart):
+    """Nothing: the chain starts where the user said."""
+
+
+@dataclass(frozen=True)
+class Mode(AbstractStart):
+    """L-BFGS towards the mode.
+
+    Attributes:
+        steps: evaluations at most.
+    """
+
+    steps: int = 100
 
 
 def uniform(like: PyTree, radius: float = 2.0) -> Callable[[Key], PyTree]:
@@ -62,7 +85,7 @@ def find(
             broken += wrong
             seen["the start point itself is not finite"] = seen.get("the start point itself is not finite", 0) + 1
             continue
-        result = yield from evaluate(fresh_chain(position), position, metric)
+        result = yield from evaluate(fresh_chain(position), position[None], metric)
         why = failure.decode_number(float(result.potential[0]))
         wrong = ~np.isfinite(result.forces[0])
         if not why and not wrong.any():
@@ -77,42 +100,3 @@ def find(
         f"initial: chain {chain} found no usable start in {tries} tries: {causes}{along}. "
         "Check the energy there, or give starts nearer to the data."
     )
-
-
-def climb(result: Draws, metric: AbstractMetric, steps: int, memory: int = 8) -> Generator[Request, Draws, Draws]:
-    """L-BFGS towards the mode from a first evaluation, at most `steps` evaluations; returns the best one.
-
-    D. C. Liu and J. Nocedal, Math. Program. 45, 503 (1989), with backtracking to sufficient decrease.
-    """
-    x, g, e = result.draws[0], -result.forces[0], float(result.potential[0])
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    spent = 0
-    while spent < steps:
-        v, back = g.copy(), []
-        for s, y in reversed(pairs):
-            a = (s @ v) / (s @ y)
-            back.append(a)
-            v -= a * y
-        v *= (pairs[-1][0] @ pairs[-1][1]) / (pairs[-1][1] @ pairs[-1][1]) if pairs else 1 / max(np.linalg.norm(g), 1.0)
-        for (s, y), a in zip(pairs, reversed(back), strict=True):
-            v += s * (a - (y @ v) / (s @ y))
-        length, slope = 1.0, float(g @ v)
-        while spent < steps:
-            trial = yield from evaluate(result.chain, x - length * v, metric)
-            spent += 1
-            value = float(trial.potential[0])
-            if value <= e - 1e-4 * length * slope and np.all(np.isfinite(trial.forces[0])):
-                break
-            length /= 2
-            if length < 1e-12:
-                return result
-        else:
-            return result
-        s, y = trial.draws[0] - x, -trial.forces[0] - g
-        if s @ y > 1e-12 * np.sqrt((s @ s) * (y @ y)):
-            pairs = [*pairs, (s, y)][-memory:]
-        small = e - value < 1e-9 * max(abs(e), 1.0)
-        x, g, e, result = trial.draws[0], -trial.forces[0], value, trial
-        if small:
-            break
-    return result

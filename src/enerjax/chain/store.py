@@ -2,7 +2,8 @@
 
 A directory holds `run.json` (what is sampled, and how), `draws.npy` [chains, draws, d], `stats.npy` [chains, draws, k],
 both memory-mapped, and one `chain-C.npz` per chain with all it needs to go on, replaced atomically after each
-block. The arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read.
+block. The arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read. While a chain
+warms up, `warm-C.npz` holds what it was answered so far.
 """
 
 import json
@@ -13,7 +14,13 @@ import numpy as np
 
 
 class Store:
-    """Arrays [chains, draws, …] that fill up block by block."""
+    """Arrays [chains, draws, …] that fill up block by block.
+
+    Attributes:
+        interval: seconds between two writes of a chain's warm-up.
+    """
+
+    interval = 10.0
 
     def __init__(self, chains: int, draws: int, d: int, stats: int, dtype, directory: str | Path | None, run: dict):
         self.directory = Path(directory) if directory is not None else None
@@ -31,7 +38,7 @@ class Store:
             files.append(np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=shape if mode == "w+" else None))
         self.draws, self.stats = files
         if not existing:
-            for path in self.directory.glob("chain-*.npz"):
+            for path in (*self.directory.glob("chain-*.npz"), *self.directory.glob("warm-*.npz")):
                 path.unlink()
             _write(self.directory / "run.json", lambda f: f.write(json.dumps(run, indent=1).encode()))
 
@@ -69,6 +76,10 @@ class Store:
         state = state | {"count": np.asarray(self.count[chain])}
         _write(self.directory / f"chain-{chain}.npz", lambda f: np.savez(f, allow_pickle=False, **state))
 
+    def holds(self, chain: int) -> bool:
+        """Whether a chain's state after its warm-up was saved."""
+        return self.directory is not None and (self.directory / f"chain-{chain}.npz").exists()
+
     def load(self, chain: int) -> dict[str, np.ndarray] | None:
         """The state that was saved last, or None."""
         path = self.directory / f"chain-{chain}.npz" if self.directory is not None else None
@@ -78,6 +89,29 @@ class Store:
             state = dict(file)
         self.count[chain] = int(state.pop("count"))
         return state
+
+    def remember(self, chain: int, state: dict[str, np.ndarray], answers: list[tuple[np.ndarray, ...]]) -> None:
+        """Keep what a warming chain was answered, tuples of arrays, and its state after the last answer."""
+        assert self.directory is not None
+        joined = {f"array{i}": np.concatenate(parts) for i, parts in enumerate(zip(*answers, strict=True))}
+        state = state | joined | {"lengths": np.array([len(arrays[0]) for arrays in answers])}
+        _write(self.directory / f"warm-{chain}.npz", lambda f: np.savez(f, allow_pickle=False, **state))
+
+    def recall(self, chain: int) -> tuple[dict[str, np.ndarray], list[tuple[np.ndarray, ...]]]:
+        """What `remember` kept."""
+        path = self.directory / f"warm-{chain}.npz" if self.directory is not None else None
+        if path is None or not path.exists():
+            return {}, []
+        with np.load(path, allow_pickle=False) as file:
+            state = dict(file)
+        cuts = np.cumsum(state.pop("lengths"))[:-1]
+        arrays = [np.split(state[f"array{i}"], cuts) for i in range(4)]
+        return state, list(zip(*arrays, strict=True))
+
+    def forget(self, chain: int) -> None:
+        """The warm-up is over."""
+        if self.directory is not None:
+            (self.directory / f"warm-{chain}.npz").unlink(missing_ok=True)
 
 
 def _write(path: Path, write) -> None:

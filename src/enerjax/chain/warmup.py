@@ -10,7 +10,7 @@ its two halves agree within their error, and the new metric differs from the old
 """
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -74,6 +74,10 @@ class Schedule:
             yield upto - done
             done, end = upto, end * self.growth
 
+    def of(self, length: int) -> "Schedule":
+        """The same within another length."""
+        return replace(self, length=length)
+
     def tail(self, length: int) -> int:
         """Length of the final segment."""
         return min(length, max(int(self.final * length), min(50, length // 2)))
@@ -96,12 +100,8 @@ def change(old: AbstractMetric, new: AbstractMetric, d: int) -> float:
     """Root mean square of log λ, λ the eigenvalues of Σ_old⁻¹ Σ_new, by their action on the axes of the old metric."""
     old, new = jax.tree.map(np.asarray, (old, new))  # on the host: nothing to compile
     probes = np.random.default_rng(0).standard_normal((16, d))
-    ratios = []
-    for v in probes.astype(np.float64):
-        p = np.asarray(old.momentum(v))  # pᵀ Σ_old p = |v|²
-        w = np.asarray(new.whiten(p), np.float64)
-        ratios.append(np.log(w @ w / (v @ v)))
-    return float(np.sqrt(np.mean(np.square(ratios))))
+    w = np.asarray(new.whiten(old.momentum(probes)), np.float64)  # of p = momentum(v), pᵀ Σ_old p = |v|²
+    return float(np.sqrt(np.mean(np.log((w**2).sum(1) / (probes**2).sum(1)) ** 2)))
 
 
 def find_step_size(attempt: Callable, start: float = 0.1, target: float = 0.8) -> Generator[Any, Any, float]:
@@ -123,9 +123,13 @@ def find_step_size(attempt: Callable, start: float = 0.1, target: float = 0.8) -
 
 
 def adapt(
-    adaptation: AbstractAdaptation, schedule: Schedule, metric: AbstractMetric, run: Callable
-) -> Generator[Any, Any, AbstractMetric]:
-    """Run the warm-up of a chain; the generator returns its metric.
+    adaptation: AbstractAdaptation,
+    schedule: Schedule,
+    metric: AbstractMetric,
+    run: Callable,
+    ceiling: float = np.inf,
+) -> Generator[Any, Any, tuple[AbstractMetric, bool]]:
+    """Run the warm-up of a chain; the generator returns its metric, and whether it gave up.
 
     Args:
         adaptation: how a window becomes a metric.
@@ -133,6 +137,7 @@ def adapt(
         metric: the first metric.
         run: generator function `run(metric, draws, last)` that advances the chain and returns its block of draws, with
             `draws`, `forces`, `potential`, `steps` and `why`.
+        ceiling: a chain at rest above this energy is not where the weight is: the warm-up gives up.
     """
     window, done, fitted = Window(), 0, metric
     for length in schedule.segments():
@@ -148,13 +153,12 @@ def adapt(
         if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, new))):
             continue  # a window of too few or too wild draws; the next one is longer
         fitted, metric = metric, new
-        if (
-            schedule.early
-            and settled(energies, max(schedule.enough, 2 * draws.shape[1]))
-            and change(fitted, metric, draws.shape[1]) < schedule.same
-        ):
-            break
+        if settled(energies, max(schedule.enough, 2 * draws.shape[1])):
+            if energies.mean() > ceiling:
+                return metric, True
+            if schedule.early and change(fitted, metric, draws.shape[1]) < schedule.same:
+                break
     tail = min(schedule.tail(max(done, 1)), schedule.length - done)
     if tail > 0:
         yield from run(metric, tail, True)
-    return metric
+    return metric, False
