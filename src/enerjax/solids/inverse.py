@@ -6,6 +6,8 @@ against the readings: Gauss–Newton identifies them, the Laplace approximation 
 goes to `chain.sample`.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -15,10 +17,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..energy import AbstractMisfit
-from ..fit.least_squares import Fit, levenberg_marquardt, reduce, solve_reduced
+from ..energy import AbstractMisfit, residual
+from ..fit.least_squares import Fit, levenberg_marquardt
 from ._clock import Clock
 from .collocation import System, _rows, basis_of
+from .domain import AbstractDomain
+from .material import IsotropicElastic, lame
 from .method import Collocation
 from .problem import Problem
 from .survey import check_support, survey
@@ -55,19 +59,90 @@ class ModuliMisfit(AbstractMisfit):
         """(u − y)/σ."""
         return (self.predict(x) - self.data) / self.noise
 
+    def interpolate(self, centre: Float[Array, " K"], radius: Float[Array, " K"], degree: int = 8) -> "Interpolated":
+        """The same misfit within `centre` ± `radius`, its predictions by Chebyshev interpolation in every modulus: a
+        few hundred multiplications instead of a QR, so that samplers may ask millions of times.
+
+        Raises:
+            ValueError: the interpolant misses a solve by more than 1/100 of the noise somewhere: the radius is too
+                large for the degree.
+        """
+        with jax.enable_x64(True):
+            centre, radius = jnp.asarray(centre, float), jnp.asarray(radius, float)
+            K, n = centre.shape[0], degree + 1
+            t = np.cos((np.arange(n) + 0.5) * np.pi / n)
+            grid = np.stack([g.ravel() for g in np.meshgrid(*[t] * K, indexing="ij")], axis=1)
+            predict = eqx.filter_jit(lambda m, x: jax.lax.map(m.predict, x))
+            values = np.asarray(predict(self, centre + radius * grid)).reshape(*[n] * K, -1)
+            inverse = np.linalg.inv(np.cos(np.arange(n)[None, :] * np.arccos(t)[:, None]))
+            for k in range(K):
+                values = np.moveaxis(np.tensordot(inverse, values, axes=(1, k)), 0, k)
+            made = Interpolated(jnp.asarray(values), centre, radius, self.data, self.noise)
+            probes = centre + radius * jr.uniform(jr.key(0), (8, K), minval=-1.0, maxval=1.0)
+            gap = float(jnp.max(jnp.abs(jax.vmap(made.predict)(probes) - predict(self, probes))))
+            if not gap <= 0.01 * float(self.noise):
+                raise ValueError(f"interpolation misses by {gap:.1e}, noise {float(self.noise):.1e}: lower the radius")
+            return made
+
+
+class Interpolated(AbstractMisfit):
+    """E(θ) = ½ ‖(u(θ) − y)/σ‖², u(θ) = Σ C_{ij…} T_i(t₁) T_j(t₂) …, t = (θ − centre)/radius; +∞ outside |t| ≤ 1.
+
+    Attributes:
+        coefficients: C, [degree + 1, …, readings].
+        centre, radius: the box, [K].
+        data, noise: y and σ.
+    """
+
+    coefficients: Float[Array, "..."]
+    centre: Float[Array, " K"]
+    radius: Float[Array, " K"]
+    data: Float[Array, " readings"]
+    noise: float | Array
+
+    def predict(self, x: Float[Array, " K"]) -> Float[Array, " readings"]:
+        """u at the sensors."""
+        t = (x - self.centre) / self.radius
+        value = self.coefficients
+        for k in range(x.shape[0]):
+            waves = [jnp.ones_like(t[k]), t[k]]
+            for _ in range(value.shape[0] - 2):
+                waves.append(2 * t[k] * waves[-1] - waves[-2])
+            value = jnp.tensordot(jnp.stack(waves), value, axes=1)
+        return value
+
+    def residual(self, x: Float[Array, " K"]):
+        """(u − y)/σ."""
+        inside = jnp.all(jnp.abs(x - self.centre) <= self.radius)
+        return jnp.where(inside, (self.predict(x) - self.data) / self.noise, jnp.inf)
+
+
+def _factor(A, ridge):
+    """Q and R of A below unit columns, with `ridge` times the identity underneath, and the columns' lengths."""
+    n = A.shape[1]
+    scale = jnp.linalg.norm(A, axis=0)
+    scale = jnp.where(scale > 0, scale, 1.0)
+    Q, R = jnp.linalg.qr(jnp.concatenate([A / scale[None, :], ridge * jnp.eye(n, dtype=A.dtype)]))
+    return Q[: A.shape[0]], R, scale
+
 
 @jax.custom_jvp
 def equilibrium(A, b, ridge):
-    """c = argmin ‖A c − b‖, with the derivative of a consistent system: ċ = argmin ‖A ċ − (ḃ − Ȧ c)‖."""
-    return solve_reduced(reduce(A, b), ridge)[0]
+    """c = argmin ‖A c − b‖, with the derivative of a consistent system: ċ = argmin ‖A ċ − (ḃ − Ȧ c)‖. One
+    factorisation serves the value and all derivatives, in forward and reverse mode.
+    """
+    Q, R, scale = _factor(A, ridge)
+    return jax.scipy.linalg.solve_triangular(R, Q.T @ b) / scale
 
 
 @equilibrium.defjvp
 def _equilibrium_jvp(primals, tangents):
     A, b, ridge = primals
     dA, db, _ = tangents
-    c = equilibrium(A, b, ridge)
-    return c, equilibrium(A, db - dA @ c, ridge)
+    Q, R, scale = _factor(A, ridge)
+    solve = lambda b: jax.scipy.linalg.solve_triangular(R, Q.T @ b) / scale
+    c = solve(b)
+    return c, solve(db - dA @ c)
 
 
 def moduli_misfit(
@@ -94,8 +169,6 @@ def moduli_misfit(
         method: features and points; `widths` has one entry.
         body: b(x), known (not derived from the moduli); the problem's by default.
     """
-    import dataclasses
-
     with jax.enable_x64(True):
         clock = Clock()
         body = problem.body if body is None else body
@@ -150,40 +223,66 @@ def identify(misfit: ModuliMisfit, start: Float[Array, " K"], **options) -> tupl
         return fit, jnp.linalg.inv(J.T @ J)
 
 
-class ReactionMisfit(AbstractMisfit):
-    """Full-field identification of a material law: equilibrium of measured deformations, and measured reactions.
+def modulus_field(domain: AbstractDomain, shape: tuple[int, ...], poisson: float) -> Callable:
+    """Young's modulus as a field E(x) = Σ_k θ_k B_k(x): θ ↦ (x ↦ material), linear in θ, for `moduli_misfit`.
 
-    With ∇u measured at quadrature points, internal virtual work on every test field must balance the loads:
+    B_k are the tensor Bernstein polynomials of the bounding box: positive and summing to one, so that positive θ give a
+    positive field, and θ_k is about E at the k-th node of a regular grid. The problem must be `heterogeneous`.
 
-        r_k = Σ_p w_p P(∇u_p) : ∇v_k(x_p) − f_k
-
-    over test fields v_k that vanish where displacement is prescribed (f_k = 0 without loads) and one that moves the
-    loaded part rigidly (f_k = the reaction). After Flaschel et al. (2021), EUCLID, CMAME 381, 113852. x is the
-    material, an equinox module.
-
-    Attributes:
-        gradients: measured ∇u, [steps, n, d, d].
-        tests: ∇v_k at the same points, times the weights, [K, n, d, d].
-        loads: f_k, [steps, K].
-        noise: scale of the residual.
+    Args:
+        domain: whose bounding box carries the polynomials.
+        shape: how many along each direction.
+        poisson: ν, the same everywhere.
     """
+    lam, mu = lame(1.0, poisson)
+    lower, upper = jnp.asarray(domain.lower), jnp.asarray(domain.upper)
 
-    gradients: Float[Array, "steps n d d"]
-    tests: Float[Array, "K n d d"]
-    loads: Float[Array, "steps K"]
-    noise: float | Array
+    def bernstein(t, n):
+        k = np.arange(n)
+        binomial = jnp.asarray([math.comb(n - 1, i) for i in k], float)
+        powers = lambda v: jnp.stack([v**i if i else jnp.ones_like(v) for i in range(n)])
+        return binomial * powers(t) * powers(1 - t)[::-1]
 
-    def residual(self, x: Callable):
-        """(virtual work − loads)/noise."""
-        P = jax.vmap(jax.vmap(jax.grad(x)))(self.gradients)
-        return (jnp.einsum("snij,knij->sk", P, self.tests) - self.loads) / self.noise
+    def family(moduli):
+        def material(x):
+            t, value = (x - lower) / (upper - lower), moduli.reshape(shape)
+            for k, n in enumerate(shape):
+                value = jnp.tensordot(bernstein(t[k], n), value, axes=1)
+            return IsotropicElastic(lam * value, mu * value, poisson)
+
+        return material
+
+    return family
+
+
+@eqx.filter_jit
+def _laplace(misfit, theta, steps: int):
+    """Gauss–Newton from `theta`, and the Laplace covariance (JᵀJ)⁻¹ at the end."""
+
+    def look(theta):
+        f = lambda v: residual(misfit, v)
+        return f(theta), jax.jacfwd(f)(theta)
+
+    def step(_, theta):
+        r, J = look(theta)
+        return theta - jnp.linalg.lstsq(J, r)[0]
+
+    theta = jax.lax.fori_loop(0, steps, step, theta)
+    _, J = look(theta)
+    return theta, jnp.linalg.inv(J.T @ J)
 
 
 def coverage(
-    misfit: ModuliMisfit, truth, noise: float, key, repeats: int, level: float = 1.6448536
+    misfit: ModuliMisfit | Interpolated,
+    truth,
+    noise: float,
+    key,
+    repeats: int,
+    level: float = 1.6448536,
+    steps: int = 4,
 ) -> Float[Array, " K"]:
     """The share of synthetic data sets whose Laplace interval (±`level` standard deviations; 90 % by default)
-    holds the truth.
+    holds the truth: 0.9 ± 0.03 over 100 of them where the misfit is nearly quadratic.
     """
     with jax.enable_x64(True):
         theta = jnp.log(jnp.asarray(truth, float))
@@ -192,6 +291,6 @@ def coverage(
         for k in jr.split(key, repeats):
             data = clean + noise * jr.normal(k, clean.shape)
             again = eqx.tree_at(lambda m: (m.data, m.noise), misfit, (data, jnp.asarray(noise)))
-            fit, covariance = identify(again, truth, iterations=6)
-            inside.append(jnp.abs(fit.value - theta) < level * jnp.sqrt(jnp.diag(covariance)))
+            found, covariance = _laplace(again, theta, steps)
+            inside.append(jnp.abs(found - theta) < level * jnp.sqrt(jnp.diag(covariance)))
         return jnp.mean(jnp.stack(inside).astype(float), axis=0)

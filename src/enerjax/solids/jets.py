@@ -2,6 +2,7 @@
 
 A jet holds f, ∂f/∂x_i and the unique ∂²f/∂x_i∂x_j (i ≤ j): S = 1, 1 + D or 1 + D + D(D+1)/2 numbers for order 0, 1, 2.
 Forward mode over the unique pairs was 2.6–4.5 times faster than nested reverse mode and took 4–7 times less memory.
+Fields and bases that know their own jets (tanh layers) propagate all S numbers through each layer at once.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,9 @@ def length(D: int, order: int) -> int:
 
 
 def jet(f: Callable, x: Float[Array, " D"], order: int) -> Float[Array, "S ..."]:
-    """f and its derivatives up to `order` at x, stacked in front of f's own shape."""
+    """f and its derivatives up to `order` at x, stacked in front of f's own shape; by f's own `jet` if it has one."""
+    if hasattr(f, "jet"):
+        return f.jet(x, order)
     D = x.shape[0]
     e = jnp.eye(D, dtype=x.dtype)
     if order == 0:
@@ -38,14 +41,33 @@ def jet(f: Callable, x: Float[Array, " D"], order: int) -> Float[Array, "S ..."]
     return jnp.stack([value, *first, *second])  # pyright: ignore[reportArgumentType]
 
 
-def product(a: Float[Array, " S"], b: Float[Array, "S N"], D: int, order: int) -> Float[Array, "S N"]:
-    """The jet of a b from the jets of a (one function) and b (N functions)."""
+def product(a: Float[Array, "S ..."], b: Float[Array, "S N"], D: int, order: int) -> Float[Array, "S N"]:
+    """The jet of a b from the jets of a (one function, or N) and b (N functions)."""
     rows = [a[0] * b[0]]
     if order > 0:
         rows += [a[0] * b[1 + i] + a[1 + i] * b[0] for i in range(D)]
     if order > 1:
         for s, (i, j) in enumerate(pairs(D), start=1 + D):
             rows.append(a[0] * b[s] + a[1 + i] * b[1 + j] + a[1 + j] * b[1 + i] + a[s] * b[0])
+    return jnp.stack(rows)
+
+
+def shift(a: Float[Array, "S N"], b: Float[Array, " N"]) -> Float[Array, "S N"]:
+    """The jets of a + b, b constant."""
+    return jnp.concatenate([a[:1] + b[None], a[1:]])
+
+
+def tanh(a: Float[Array, "S N"], D: int, order: int) -> Float[Array, "S N"]:
+    """The jets of tanh a: t, t' a_i and t' a_ij + t'' a_i a_j, with t' = 1 − t², t'' = −2tt'."""
+    # split, not indexed: slices transpose to one padded array each, S² sums in every gradient
+    value, *rest = (row[0] for row in jax.lax.split(a, [1] * a.shape[0]))
+    t = jnp.tanh(value)
+    rows, slope = [t], 1 - t * t
+    first = rest[:D]
+    rows += [slope * da for da in first]
+    if order > 1:
+        bend = -2 * t * slope
+        rows += [slope * dda + bend * first[i] * first[j] for dda, (i, j) in zip(rest[D:], pairs(D), strict=True)]
     return jnp.stack(rows)
 
 

@@ -61,7 +61,7 @@ class Ritz:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A trained network in the strong form: all weights by Levenberg–Marquardt.
+    """A trained network in the strong form: Levenberg–Marquardt over the hidden layers, the last one solved inside.
 
     Attributes:
         hidden: widths of the hidden layers.
@@ -70,15 +70,19 @@ class Network:
         iterations: most steps.
         max_seconds: CPU seconds to train for.
         width: R of the first layer's random weights.
-        solve_last: whether the last layer starts from its least-squares solution.
-        tolerance: residual at which training stops.
+        project: whether the last layer is solved exactly in every step (small strain; variable projection).
+        damping: initial, relative to the squared columns of the projected Jacobian.
+        ridge: of the last layer's solution, relative to its unit columns.
+        tolerance: fall of the residual at which training stops.
     """
 
-    hidden: tuple[int, ...] = (100,)
+    hidden: tuple[int, ...] = (60,)
     interior: int = 20
     boundary: int = 32
-    iterations: int = 400
+    iterations: int = 2000
     max_seconds: float = 60.0
     width: float = 1.0
-    solve_last: bool = True
-    tolerance: float = 1e-13
+    project: bool = True
+    damping: float = 1e-2
+    ridge: float = 1e-13
+    tolerance: float = 1e-12

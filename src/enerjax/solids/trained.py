@@ -1,8 +1,10 @@
-"""A trained network in the strong form: all weights by Levenberg–Marquardt, from a last layer solved by least squares.
+"""A trained network in the strong form: Levenberg–Marquardt over its hidden layers, the last one solved exactly inside.
 
-The first layer starts with random weights of width R, as random features do, and the last one from the least-squares
-solution for them: the network starts where the frozen one ends, and training moves the features to where the solution
-needs them.
+Variable projection (Golub & Pereyra 1973; Kaufman 1975). For a linear problem the residual is r = r₀(h) + Φ(h) c in
+the last layer's c, so with c(h) its least-squares solution only h is searched. One QR of [Φ J_h r] gives at once the
+Jacobian and residual projected on what the last layer cannot reach: the trailing triangle. A step in h so judged sees
+the last layer move with it, which is what a plain step over all weights spends its iterations on. Finite strain, where
+r is not linear in c, takes plain steps over all weights.
 """
 
 import time
@@ -12,9 +14,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..fit.least_squares import lstsq, reduce
+from ..fit.least_squares import reduce, solve_reduced
 from ._clock import Clock
 from .field import MLP, NetworkField
 from .method import Network
@@ -25,7 +28,10 @@ from .survey import Survey, built_in
 
 
 def network_loss(look: Survey, method: Network, key):
-    """The starting field and the PINN loss of a problem: any optimiser of the ecosystem takes it from here."""
+    """The starting field and the PINN loss of a problem: any optimiser of the ecosystem takes it from here.
+
+    The first layer has weights uniform in ± `width`, as random features have.
+    """
     problem = look.problem
     components = problem.dimension + problem.mixed
     built, soft = built_in(look, components)
@@ -43,73 +49,89 @@ def solve_network(look: Survey, key, method: Network, clock: Clock, deadline, sa
     field, loss = network_loss(look, method, key)
     params, static = eqx.partition(field.network, eqx.is_array)
     theta, unravel = ravel_pytree(params)
+    rebuild = lambda theta: eqx.tree_at(lambda f: f.network, field, eqx.combine(unravel(theta), static))
+    project = method.project and not problem.finite
+    head, hidden = _head(params) if project else (jnp.zeros(0, int), jnp.arange(theta.size))
+    rows, ridge = partial(_rows, rebuild), method.ridge
+    look_at, attempt = partial(_look, rows, head, hidden), partial(_attempt, rows, head, hidden, ridge)
+    solve_head = partial(_solve_head, rows, head, ridge)
 
-    def residual(terms, theta):
-        net = eqx.combine(unravel(theta), static)
-        f = eqx.tree_at(lambda f: f.network, field, net)
-        return jnp.concatenate([r.ravel() for r in Loss(terms).residual(f)])
-
-    step, linearised = partial(_step, residual), partial(_linearised, residual)
-    start, damping, history = float(jnp.linalg.norm(clock.call(residual, loss.terms, theta))), 1e-3, []
-    best = start
-    if method.solve_last and not problem.finite:
-        new, norm = clock.call(partial(_solve_last, residual), _head(params), loss.terms, theta)
-        theta, best = (new, float(norm)) if float(norm) < best else (theta, best)
-    deadline = min(deadline, time.process_time() + method.max_seconds)
+    theta, norm = clock.call(solve_head, loss.terms, theta)
+    best, damping, history = float(norm), method.damping, []
+    if not np.isfinite(best):
+        raise FloatingPointError(f"{problem.name}: the residual of the starting network is not finite: lower `width`")
+    begin, limit = best, clock.seconds + method.max_seconds
     for iteration in range(method.iterations):
-        accepted, R = False, clock.call(linearised, loss.terms, theta)
+        triangle, scale = clock.call(look_at, loss.terms, theta)
+        new, norm = theta, np.inf
         for _ in range(12):
-            new, norm = clock.call(step, loss.terms, theta, R, jnp.asarray(damping))
-            if float(norm) < best:
-                accepted = True
+            new, norm = clock.call(attempt, loss.terms, theta, triangle, scale, jnp.asarray(damping))
+            norm = float(norm)
+            if norm < best:
                 break
             damping = max(4 * damping, 1e-15)
-        if not accepted:
+        if not norm < best:
             break
-        gain, theta, best = 1 - float(norm) / best, new, float(norm)
-        damping = max(damping / (10 if gain > 0.3 else 3), 1e-18)
+        gain, theta, best = 1 - norm / best, new, norm
+        damping = max(damping / (8 if gain > 0.3 else 3), 1e-18)
         history.append({"iteration": iteration, "seconds": clock.seconds, "residual": best, "damping": damping})
-        if iteration % 10 == 0:
+        if iteration % 20 == 0:
             say(f"iteration {iteration}: residual {best:.3e}")
-        if best < method.tolerance * start or time.process_time() > deadline + clock.compile:
+        if best < method.tolerance * begin or clock.seconds > limit or time.process_time() > deadline:
             break
-    solved = eqx.tree_at(lambda f: f.network, field, eqx.combine(unravel(theta), static))
     info = {"parameters": int(theta.size), "residual": best, "method": "network"}
-    return Solution(problem, solved, history, clock.seconds, clock.compile, info)
+    return Solution(problem, rebuild(theta), history, clock.seconds, clock.compile, info)
 
 
 def _head(params: MLP):
-    """Where the last layer's numbers are among the flattened parameters."""
+    """Where the last layer's numbers are among the flattened parameters, and the others."""
     zeros = jax.tree.map(jnp.zeros_like, params)
     marked = eqx.tree_at(lambda p: (p.weights[-1], p.biases[-1]), zeros, replace_fn=jnp.ones_like)
-    return jnp.flatnonzero(ravel_pytree(marked)[0] > 0)
+    last = np.asarray(ravel_pytree(marked)[0] > 0)
+    return jnp.flatnonzero(last), jnp.flatnonzero(~last)
 
 
-def _jacobian(residual, terms, theta):
-    """r and J: forward mode in batches of columns, so that memory stays bounded."""
-    r, push = jax.linearize(lambda v: residual(terms, v), theta)
-    J = jax.lax.map(push, jnp.eye(theta.size, dtype=theta.dtype), batch_size=64).T
-    return r, J
+def _rows(rebuild, terms, theta, chosen):
+    """r [M] and ∂r/∂θ[chosen] [M, n]: one reverse pass per residual through the jets of the layers, point by point."""
+    residuals, jacobians = [], []
+    for term in terms:
+
+        def at(part, point, term=term):
+            single = eqx.tree_at(lambda t: t.points, term, jax.tree.map(lambda a: a[None], point))
+            return single.evaluate(rebuild(theta.at[chosen].set(part)))[0]
+
+        points, part = term.points, theta[chosen]
+        r = jax.vmap(at, (None, 0))(part, points)
+        J = jax.vmap(jax.jacrev(at), (None, 0))(part, points)
+        residuals.append(r.ravel())
+        jacobians.append(J.reshape(-1, chosen.shape[0]))
+    return jnp.concatenate(residuals), jnp.concatenate(jacobians)
 
 
-def _linearised(residual, terms, theta):
-    """The triangle of [J, −r]: all that steps of any damping need."""
-    r, J = _jacobian(residual, terms, theta)
-    return reduce(J, -r)
+def _look(rows, head, hidden, terms, theta):
+    """The triangle of [J_h, −r] with what the last layer reaches taken out, and the column norms of J_h there."""
+    order = jnp.concatenate([head, hidden])
+    r, J = rows(terms, theta, order)
+    n = head.shape[0]
+    R = reduce(J, -r)[n:, n:]
+    scale = jnp.linalg.norm(R[:, :-1], axis=0)
+    return R, jnp.maximum(scale, 1e-8 * jnp.max(scale))
 
 
-def _step(residual, terms, theta, R, damping):
-    """The Levenberg–Marquardt step of one damping, and ‖r‖ after it."""
-    n = theta.size
-    rows = jnp.concatenate([R[:n, :n], jnp.sqrt(damping) * jnp.eye(n, dtype=R.dtype)])
-    T = reduce(rows, jnp.concatenate([R[:n, n], jnp.zeros(n, R.dtype)]))
-    new = theta + jax.scipy.linalg.solve_triangular(T[:n, :n], T[:n, n])
-    return new, jnp.linalg.norm(residual(terms, new))
+def _attempt(rows, head, hidden, ridge, terms, theta, R, scale, damping):
+    """The damped step in the hidden layers, then the last layer; and ‖r‖ after it."""
+    n = scale.shape[0]
+    damped = jnp.concatenate([R[:n, :n] / scale[None, :], jnp.sqrt(damping) * jnp.eye(n, dtype=R.dtype)])
+    T = reduce(damped, jnp.concatenate([R[:n, n], jnp.zeros(n, R.dtype)]))
+    step = jax.scipy.linalg.solve_triangular(T[:n, :n], T[:n, n]) / scale
+    return _solve_head(rows, head, ridge, terms, theta.at[hidden].add(step))
 
 
-def _solve_last(residual, head, terms, theta):
-    """The last layer solved exactly for the hidden weights at hand: r is linear in it."""
-    base, push = jax.linearize(lambda c: residual(terms, theta.at[head].set(c)), jnp.zeros_like(theta[head]))
-    columns = jax.lax.map(push, jnp.eye(head.shape[0], dtype=theta.dtype), batch_size=64).T
-    new = theta.at[head].set(lstsq(columns, -base, 1e-4))
-    return new, jnp.linalg.norm(residual(terms, new))
+def _solve_head(rows, head, ridge, terms, theta):
+    """The last layer solved exactly for the hidden weights at hand, and ‖r‖ there (nothing to solve: ‖r‖)."""
+    r, Phi = rows(terms, theta, head)
+    if head.shape[0] == 0:
+        return theta, jnp.linalg.norm(r)
+    c = theta[head]
+    c, norm = solve_reduced(reduce(Phi, Phi @ c - r), ridge)
+    return theta.at[head].set(c), norm

@@ -28,7 +28,7 @@ def bimaterial_bar(length=2.0, interface=0.8, young=(1.0, 5.0), stress=0.1) -> P
         exact=exact,
         basis=(kink,),
         heterogeneous=True,
-        method=Ritz(features=20, interior=30, boundary=1),
+        method=Ritz(features=20, interior=30, boundary=1, cut=1e-6),
     )
 
 

@@ -49,14 +49,15 @@ def thick_sphere(inner=1.0, outer=2.0, young=1.0, poisson=0.3, pressure=1.0) -> 
         name="thick_sphere",
         title="Lamé's thick sphere under inner pressure",
         exact=exact,
-        method=Collocation(features=400, interior=9, boundary=9, widths=(0.4, 0.6, 0.9), pilot=0.5),
+        method=Collocation(features=400, interior=11, boundary=11, widths=(0.1, 0.15, 0.25), pilot=0.5),
     )
 
 
 def boussinesq(depth=1.0, size=2.0, young=1.0, poisson=0.3, force=1.0) -> Problem:
     """Boussinesq's point load on a half space, in a box from `depth` below the load. Timoshenko & Goodier, §138.
 
-    z points into the body; the load acts at the origin, above the box.
+    z points into the body; the load acts at the origin, above the box. Features live in (x/r, 1/r), in which the field
+    is nearly polynomial: in x itself the same number leaves 600 times the error.
     """
     material = IsotropicElastic.from_young(young, poisson)
     mu = young / (2 * (1 + poisson))
@@ -65,6 +66,11 @@ def boussinesq(depth=1.0, size=2.0, young=1.0, poisson=0.3, force=1.0) -> Proble
         r = jnp.sqrt(x @ x)
         lateral = (x[2] / r**3 - (1 - 2 * poisson) / (r * (r + x[2]))) * x[:2]
         return force / (4 * jnp.pi * mu) * jnp.append(lateral, x[2] ** 2 / r**3 + 2 * (1 - poisson) / r)
+
+    def rays(x):
+        r = jnp.sqrt(x @ x)
+        span = jnp.append(jnp.array([size, size]) / jnp.hypot(depth, size), jnp.ones(2))
+        return 2 * jnp.append(x / r, depth / r) / span - 1
 
     pull = Traction(lambda x, n: stress(material, jax.jacfwd(exact)(x)) @ n)
     faces = dict.fromkeys(("left", "right", "front", "back", "bottom"), pull)
@@ -75,5 +81,6 @@ def boussinesq(depth=1.0, size=2.0, young=1.0, poisson=0.3, force=1.0) -> Proble
         name="boussinesq",
         title="Boussinesq's point load, away from the point",
         exact=exact,
-        method=Collocation(features=600, interior=10, boundary=10, widths=(0.8, 1.1, 1.5), pilot=0.4),
+        coordinates=rays,
+        method=Collocation(features=800, interior=14, boundary=14, widths=(0.4,), memory=2e9),
     )

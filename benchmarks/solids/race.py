@@ -1,9 +1,10 @@
-"""Error against CPU seconds on Haghighat's plate: ours, and a plain Adam PINN on the same loss and machine.
+"""Error against CPU seconds on one problem: frozen features, a trained network, and a plain Adam PINN, all ours.
 
-    python benchmarks/solids/manufactured.py [seconds for Adam]
+    python benchmarks/solids/race.py [PROBLEM [SECONDS FOR THE NETWORK [SECONDS FOR ADAM]]]
 
-The Adam PINN has the boundary values built in as ours has: a 2-24-24-2 tanh network in float64, Adam with cosine decay.
-Compilation is left out of both times. Peers in other frameworks: see README.md.
+The Adam PINN has the boundary values and coordinates built in as ours has: a K-24-24-2 tanh network in float64, Adam
+with a linearly falling rate. Compilation is left out of all times. The same problems with DeepXDE and jinns are in
+peer_deepxde.py and peer_jinns.py, each in an environment of its own.
 """
 
 import sys
@@ -21,13 +22,13 @@ from enerjax.solids.survey import survey
 from enerjax.solids.trained import network_loss
 
 
-def adam(problem, budget, rate=3e-3, chunk=50, total=6000):
-    """Train until `budget` CPU seconds; yields (seconds, steps, solution)."""
+def adam(problem, budget, rate=3e-3, chunk=50, total=60000):
+    """Train until `budget` CPU seconds, the rate falling to zero with the time; yields (seconds, steps, solution)."""
     method = Network(hidden=(24, 24), interior=20, boundary=32)
     field, loss = network_loss(survey(problem, 20, 32, Clock()), method, jr.key(0))
     params, static = eqx.partition(field.network, eqx.is_array)
     rebuild = lambda p: eqx.tree_at(lambda f: f.network, field, eqx.combine(p, static))
-    optimiser = optax.adam(optax.cosine_decay_schedule(rate, total))
+    optimiser = optax.inject_hyperparams(optax.adam)(rate)
 
     @jax.jit
     def run(state):
@@ -42,6 +43,7 @@ def adam(problem, budget, rate=3e-3, chunk=50, total=6000):
     jax.block_until_ready(run(state))
     spent, steps, report = 0.0, 0, 1.0
     while spent < budget and steps < total:
+        state[1].hyperparams["learning_rate"] = jax.numpy.asarray(rate * (1 - spent / budget) + 1e-6)
         begin = time.process_time()
         state = jax.block_until_ready(run(state))
         spent, steps = spent + time.process_time() - begin, steps + chunk
@@ -52,17 +54,24 @@ def adam(problem, budget, rate=3e-3, chunk=50, total=6000):
 
 
 def main():
-    budget = float(sys.argv[1]) if len(sys.argv) > 1 else 25.0
-    problem = problems.manufactured()
+    """Print one line per measurement."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "manufactured"
+    train, budget = (float(sys.argv[k]) if len(sys.argv) > k else default for k, default in ((2, 50.0), (3, 50.0)))
+    problem = getattr(problems, name)()
     line = lambda name, s, e: print(
-        f"{name:34s} {s:8.2f} CPU s   displacement {e['displacement_relative_l2']:.1e}"
+        f"{name:38s} {s:8.2f} CPU s   displacement {e['displacement_relative_l2']:.1e}"
         f"   stress {e['stress_relative_l2']:.1e}",
         flush=True,
     )
     for features in (50, 100, 200, 400):
         solution = solve(problem, 0, method=Collocation(features=features, widths=(1.0,)))
-        line(f"enerjax, {features} features", solution.seconds, solution.errors())
+        line(f"frozen, {features} features", solution.seconds, solution.errors())
     with jax.enable_x64(True):
+        hidden = (60,)
+        for seconds in (train / 16, train / 4, train):
+            solution = solve(problem, 0, method=Network(hidden=hidden, max_seconds=seconds))
+            parameters = solution.info["parameters"]
+            line(f"trained {hidden}, {parameters} parameters", solution.seconds, solution.errors())
         for spent, steps, solution in adam(problem, budget):
             line(f"Adam PINN, {steps} steps", spent, solution.errors())
 

@@ -1,0 +1,108 @@
+"""The two problems peers are given, as closed forms over any array module (numpy, torch, jax.numpy).
+
+Haghighat's plane-strain plate (λ = 1, μ = 1/2, Q = 4) on the unit square, and Kirsch's plate: the quarter [0, 4]² with
+a hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x. Stress as (σ_xx, σ_yy, σ_xy).
+"""
+
+import math
+
+import numpy as np
+
+PI = math.pi
+
+
+class Manufactured:
+    """u = (cos 2πx sin πy, sin πx Q y⁴/4)."""
+
+    lam, mu, Q = 1.0, 0.5, 4.0
+
+    def displacement(self, xp, x, y):
+        return xp.cos(2 * PI * x) * xp.sin(PI * y), xp.sin(PI * x) * self.Q * y**4 / 4
+
+    def stress(self, xp, x, y):
+        ux, uy = -2 * PI * xp.sin(2 * PI * x) * xp.sin(PI * y), PI * xp.cos(2 * PI * x) * xp.cos(PI * y)
+        vx, vy = PI * xp.cos(PI * x) * self.Q * y**4 / 4, xp.sin(PI * x) * self.Q * y**3
+        stiff = self.lam + 2 * self.mu
+        return stiff * ux + self.lam * vy, stiff * vy + self.lam * ux, self.mu * (uy + vx)
+
+    def divergence(self, xp, x, y):
+        """Div σ: minus the body force."""
+        stiff, Q = self.lam + 2 * self.mu, self.Q
+        wave = xp.cos(2 * PI * x) * xp.sin(PI * y)
+        cross, bend = xp.sin(2 * PI * x) * xp.cos(PI * y), PI * xp.cos(PI * x) * Q * y**3
+        first = -4 * PI**2 * stiff * wave + self.lam * bend + self.mu * (-(PI**2) * wave + bend)
+        second = self.mu * (-2 * PI**2 * cross - PI**2 * xp.sin(PI * x) * Q * y**4 / 4)
+        return first, second + 3 * stiff * xp.sin(PI * x) * Q * y**2 - 2 * PI**2 * self.lam * cross
+
+    def hard(self, xp, x, y, f):
+        """The network's five outputs with every boundary condition built in (as in DeepXDE's elasticity_plate.py)."""
+        top = (self.lam + 2 * self.mu) * self.Q * xp.sin(PI * x)
+        return f[0] * y * (1 - y), f[1] * x * (1 - x) * y, f[2] * x * (1 - x), f[3] * (1 - y) + top, f[4]
+
+    def grid(self, n=101):
+        """Test points and weights."""
+        t = np.linspace(0, 1, n)
+        x, y = (a.ravel() for a in np.meshgrid(t, t, indexing="ij"))
+        return x, y, np.ones_like(x)
+
+
+class Kirsch:
+    """Timoshenko & Goodier, §35."""
+
+    young, nu, size = 1.0, 0.3, 4.0
+    lam, mu = young * nu / ((1 + nu) * (1 - 2 * nu)), young / (2 * (1 + nu))
+
+    def _polar(self, xp, x, y):
+        r = xp.sqrt(x * x + y * y)
+        c, s = x / r, y / r
+        return r, c, s, c * c - s * s, 2 * c * s, 1 / r
+
+    def displacement(self, xp, x, y):
+        r, c, s, c2, s2, q = self._polar(xp, x, y)
+        kappa = 3 - 4 * self.nu
+        ur = r * ((kappa - 1) / 2 + c2) + q * (1 + (1 + kappa) * c2) - q**3 * c2
+        ut = ((1 - kappa) * q - r - q**3) * s2
+        return (ur * c - ut * s) / (4 * self.mu), (ur * s + ut * c) / (4 * self.mu)
+
+    def stress(self, xp, x, y):
+        _, c, s, c2, s2, q = self._polar(xp, x, y)
+        rr = (1 - q**2) / 2 + (1 - 4 * q**2 + 3 * q**4) / 2 * c2
+        tt = (1 + q**2) / 2 - (1 + 3 * q**4) / 2 * c2
+        rt = -(1 + 2 * q**2 - 3 * q**4) / 2 * s2
+        return (
+            rr * c * c + tt * s * s - 2 * rt * s * c,
+            rr * s * s + tt * c * c + 2 * rt * s * c,
+            (rr - tt) * s * c + rt * (c * c - s * s),
+        )
+
+    def divergence(self, xp, x, y):
+        return 0 * x, 0 * x
+
+    def hard(self, xp, x, y, f):
+        """Mirror planes built in; the tractions on hole and outer sides are left to the loss."""
+        return f[0] * x, f[1] * y, f[2], f[3], f[4] * x * y
+
+    def grid(self, n=81):
+        """Test points of the same radial map and their areas."""
+        s, t = (a.ravel() for a in np.meshgrid(np.linspace(0, 1, n), np.linspace(0, 1, n), indexing="ij"))
+        angle = PI / 2 * t
+        reach = self.size / np.maximum(np.cos(angle), np.sin(angle))
+        r = reach**s
+        return r * np.cos(angle), r * np.sin(angle), r * r * np.log(reach)
+
+    def traction(self, xp, x, y, stress, normal):
+        """σ n − σ_exact n."""
+        exact = self.stress(xp, x, y)
+        d = [a - b for a, b in zip(stress, exact, strict=True)]
+        return d[0] * normal[0] + d[2] * normal[1], d[2] * normal[0] + d[1] * normal[1]
+
+
+PROBLEMS = {"manufactured": Manufactured, "kirsch": Kirsch}
+
+
+def errors(problem, x, y, w, fields):
+    """Relative L2 errors of displacement and stress of `fields` [n, 5]."""
+    u, s = np.stack(problem.displacement(np, x, y), 1), np.stack(problem.stress(np, x, y), 1)
+    twice = np.array([1.0, 1.0, 2.0])
+    norm = lambda a, k: np.sqrt(np.sum(w[:, None] * k * a**2))
+    return norm(fields[:, :2] - u, 1.0) / norm(u, 1.0), norm(fields[:, 2:] - s, twice) / norm(s, twice)
