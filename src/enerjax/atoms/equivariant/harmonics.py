@@ -7,6 +7,7 @@ m = −l … l, y as the polar axis, 'component' normalisation Σₘ Yₗₘ² =
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -67,3 +68,17 @@ def bessel(r: Float[Array, "..."], cutoff: float, count: int) -> list[Array]:
 def degrees(l_max: int) -> np.ndarray:
     """The degree l of each component: [0, 1, 1, 1, 2, …]."""
     return np.repeat(np.arange(l_max + 1), 2 * np.arange(l_max + 1) + 1)
+
+
+def per_component(x: Array, axis: int) -> Array:
+    """One entry per degree → one per component along `axis`: x₀, x₁, x₁, x₁, x₂, …
+
+    Slices and broadcasts, because their transposes are sums; a gather's transpose is a scatter, which XLA on CPU does
+    row by row: a third of the time of energy and forces.
+    """
+    axis %= x.ndim
+    parts = []
+    for l in range(x.shape[axis]):
+        one = jax.lax.slice_in_dim(x, l, l + 1, axis=axis)
+        parts.append(jnp.broadcast_to(one, (*x.shape[:axis], 2 * l + 1, *x.shape[axis + 1 :])))
+    return jnp.concatenate(parts, axis)

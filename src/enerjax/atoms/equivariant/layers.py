@@ -15,7 +15,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..._array import Key
-from .harmonics import degrees
+from .harmonics import per_component
 from .tables import couplings, gaunt
 
 
@@ -33,7 +33,7 @@ class Mix(eqx.Module):
 
     def __call__(self, x: Float[Array, "components atoms inputs"]) -> Float[Array, "components atoms outputs"]:
         """One product of [atoms, inputs] and [inputs, outputs] per component."""
-        return x @ self.weight[degrees(self.weight.shape[0] - 1)]
+        return x @ per_component(self.weight, 0)
 
 
 class Perceptron(eqx.Module):
@@ -84,7 +84,7 @@ class ManyBody(eqx.Module):
         a = self.copies(density)
         m, atoms, _ = a.shape
         a = a.reshape(m, atoms, self.order, -1)
-        weight = jnp.tensordot(kind, self.weight, 1)[:, :, degrees(self.l_out)]  # [atoms, orders, components, channels]
+        weight = per_component(jnp.tensordot(kind, self.weight, 1), 2)  # [atoms, orders, components, channels]
         weight = jnp.moveaxis(weight, (1, 2), (0, 1))
         total = weight[0] * a[:components, :, 0]
         if self.order > 1:
@@ -129,8 +129,8 @@ class Convolution(eqx.Module):
         n = (self.l_node + 1) ** 2
         x = gather(jnp.swapaxes(self.up(features), 0, 1))  # [atoms, K, n, channels]
         r = self.radial(basis).reshape(atoms, k, self.l_node + 1, -1)
-        x = x * r[:, :, degrees(self.l_node)]
+        x = x * per_component(r, 2)
         summed = edges @ x.reshape(atoms, k, -1)  # [atoms, m, n channels]
         table = jnp.asarray(couplings(self.l_edge, self.l_node, self.l_edge), summed.dtype)
         coupled = jnp.einsum("pmq,aqc->pmac", table, summed.reshape(atoms, m * n, -1))
-        return jnp.sum(coupled * self.path[:, degrees(self.l_edge)][:, :, None], 0)
+        return jnp.sum(coupled * per_component(self.path, 1)[:, :, None], 0)

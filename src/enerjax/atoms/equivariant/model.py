@@ -24,7 +24,7 @@ from ..._array import Key
 from ..neighbours import Neighbours, displacements, gather
 from ..potential import AbstractPotential
 from ..structure import Structure
-from .harmonics import bessel, degrees, spherical_harmonics
+from .harmonics import bessel, per_component, spherical_harmonics
 from .layers import Convolution, ManyBody, Perceptron
 
 SIZES = {
@@ -98,8 +98,8 @@ class _Update(eqx.Module):
 
     def __call__(self, h, kind, edges, basis, take, norm):
         density = self.convolution(h, edges, basis, take) * norm
-        components = degrees(self.residual.shape[0] - 1)
-        kept = jnp.einsum("mnc,mscd->mnsd", h[: len(components)], self.residual[components])
+        residual = per_component(self.residual, 0)
+        kept = jnp.einsum("mnc,mscd->mnsd", h[: len(residual)], residual)
         return self.product(density, kind) + jnp.sum(kept * kind[None, :, :, None], 2)
 
 
