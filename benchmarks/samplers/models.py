@@ -22,7 +22,7 @@ from jax.scipy.stats import t as student
 
 
 class Model(NamedTuple):
-    """A target."""
+    """A target; `acceptance` is what Stan's adapt_delta was for its reference draws, as posteriordb documents it."""
 
     name: str
     dimension: int
@@ -31,6 +31,7 @@ class Model(NamedTuple):
     reference: np.ndarray | None = None
     centre: np.ndarray | float = 0.0
     radius: float = 2.0
+    acceptance: float = 0.8
 
     def starts(self, seed: int, chains: int) -> np.ndarray:
         """Starting points [chains, d]."""
@@ -287,6 +288,7 @@ WITH_REFERENCE = {
     "nes": (nes, "nes2000-nes"),
     "blr": (blr, "sblrc-blr"),
 }
+ACCEPTANCE = {"diamonds": 0.99, "eight_schools": 0.95, "gp_poisson": 0.99, "lotka_volterra": 0.99}
 WITHOUT = {"radon": radon, "german": german, "gaussian100": gaussian100}
 
 
@@ -299,5 +301,5 @@ def load(name: str, directory: str | Path, **options) -> Model:
         reference = np.load(Path(directory) / "draws_npz" / f"{file}.npz")["draws"]
     if name == "lotka_volterra":  # near the prior's centre, where all peers can start
         centre = np.log([1, 0.05, 1, 0.05, 10, 10, 0.4, 0.4])
-        return Model(name, d, log_density, report, reference, centre, 0.5)
-    return Model(name, d, log_density, report, reference)
+        return Model(name, d, log_density, report, reference, centre, 0.5, ACCEPTANCE[name])
+    return Model(name, d, log_density, report, reference, acceptance=ACCEPTANCE.get(name, 0.8))

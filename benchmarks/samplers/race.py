@@ -1,6 +1,6 @@
 """One sampler on one target: CPU seconds with warm-up, compilation apart, effective draws. All write the same row.
 
-    python benchmarks/samplers/race.py enerjax|blackjax|numpyro|nutpie TARGET POSTERIORDB [--repeat 2]
+    python benchmarks/samplers/race.py enerjax|blackjax|numpyro|nutpie TARGET POSTERIORDB [--repeat 2] [--metric NAME]
 
 TARGET is a name of models.py: eight_schools, german, radon, lotka_volterra, gaussian100. enerjax runs in its own
 environment, the peers in one with `pip install jax==0.10.1 blackjax numpyro nutpie diffrax arviz==0.23.4`. The same
@@ -55,7 +55,7 @@ def enerjax():
         post = chain.sample(energy, initial, jax.random.key(seed), metric=metric)
         return (
             post.unconstrained,
-            sum(post.warmup["gradients"]),
+            post.gradients - int(post.stats["steps"].sum()),
             int(post.stats["steps"].sum()),
             int(post.stats["divergence"].sum()),
         )
@@ -66,7 +66,8 @@ def enerjax():
 def blackjax():
     import blackjax as bj
 
-    warm = bj.window_adaptation(bj.nuts, model.log_density)
+    adapt = bj.window_adaptation_low_rank if a.metric == "low_rank" else bj.window_adaptation
+    warm = adapt(bj.nuts, model.log_density)
 
     @jax.jit
     def program(keys, starts):
@@ -143,8 +144,8 @@ def nutpie():
     return once
 
 
+once = {"enerjax": enerjax, "blackjax": blackjax, "numpyro": numpyro, "nutpie": nutpie}[a.sampler]()  # imports
 begin = time.process_time()
-once = {"enerjax": enerjax, "blackjax": blackjax, "numpyro": numpyro, "nutpie": nutpie}[a.sampler]()
 for repeat in range(a.repeat + 1):
     if repeat:
         begin = time.process_time()
@@ -152,7 +153,7 @@ for repeat in range(a.repeat + 1):
     x, warm, steps, divergent = once(repeat)
     cpu, wall = time.process_time() - begin, time.perf_counter() - wall
     if repeat == 0:
-        first = cpu  # imports apart: tracing, compilation and one whole run
+        first = cpu  # tracing, compilation and one whole run
         continue
     bulk, rhat = ess(np.asarray(x))
     row = {

@@ -1,6 +1,8 @@
 """Is it right? Every posterior with reference draws, 4 chains × 1000 draws, against Stan's 10 000.
 
-    python benchmarks/samplers/reference.py POSTERIORDB [--only NAME …] [--seed 0]
+    python benchmarks/samplers/reference.py POSTERIORDB [--only NAME …] [--seed 0] [--target 0.8]
+
+The target acceptance is that of the reference run (Stan's adapt_delta, see models.py) unless `--target` says otherwise.
 
 Prints, per posterior, the worst |mean − reference| and |sd − reference| in units of their joint Monte Carlo error over
 all parameters, R-hat, ESS, divergences, gradients, CPU seconds (second call, so without compilation).
@@ -23,7 +25,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("directory")
 parser.add_argument("--only", nargs="*", default=list(WITH_REFERENCE))
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--target", type=float, default=0.8)
+parser.add_argument("--target", type=float, default=None)
 arguments = parser.parse_args()
 jax.config.update("jax_enable_x64", True)
 
@@ -31,10 +33,11 @@ for name in arguments.only:
     model = load(name, arguments.directory)
     energy = lambda u, f=model.log_density: -f(u)
     initial = lambda key, m=model: m.centre + jr.uniform(key, (m.dimension,), minval=-m.radius, maxval=m.radius)
+    target = arguments.target or model.acceptance
     begin = time.process_time()
-    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=arguments.target)
+    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=target)
     first = time.process_time() - begin
-    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=arguments.target)
+    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=target)
     ours = np.asarray(jax.vmap(jax.vmap(model.report))(jnp.asarray(posterior.draws)))
     z = {"mean": 0.0, "sd": 0.0}
     rhat, ess = 0.0, np.inf
@@ -46,7 +49,8 @@ for name in arguments.only:
         z["sd"] = max(z["sd"], abs(a.std() - b.std()) / error)
         rhat, ess = max(rhat, dg.rhat(a)), min(ess, dg.ess_bulk(a))
     row = {
-        "posterior": name, "worst_mean_in_mcse": round(z["mean"], 2), "worst_sd_in_mcse": round(z["sd"], 2),
+        "posterior": name, "target": target,
+        "worst_mean_in_mcse": round(z["mean"], 2), "worst_sd_in_mcse": round(z["sd"], 2),
         "max_rhat": round(rhat, 4), "min_ess_bulk": round(ess), "divergences": int(posterior.stats["divergence"].sum()),
         "warmup_draws": posterior.warmup["draws"], "warmup_gradients": sum(posterior.warmup["gradients"]),
         "gradients": posterior.gradients, "cpu_s": round(posterior.seconds[1], 2), "first_call_cpu_s": round(first, 1),

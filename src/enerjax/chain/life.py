@@ -55,6 +55,13 @@ class Told:
             "places": np.array([f.place for f in mine], float).reshape(-1, d),
         }  # fmt: skip
 
+    def only(self, chains: list[int], draws: int) -> None:
+        """Forget all but some chains, and what came after some draws."""
+        failures = [f for f in self.failures if f.chain in chains and f.draw < draws]
+        self.failures = [f._replace(chain=chains.index(f.chain)) for f in failures]
+        for name in ("warmup_draws", "warmup_gradients", "restarts"):
+            setattr(self, name, [getattr(self, name)[c] for c in chains])
+
     def again(self, chain: int, state: dict[str, np.ndarray]) -> None:
         """The reverse."""
         self.warmup_draws[chain], self.warmup_gradients[chain], self.restarts[chain] = map(int, state["told"])
@@ -130,22 +137,31 @@ class Run:
         else:
             chain, metric = unpack(state, self.adaptation.first(np.ones(self.shape.size, self.shape.dtype)))
             told.again(c, state)
-        while (count := store.count[c]) < store.draws.shape[1]:
-            wanted = min(self.rows // self.thin * self.thin or self.thin, (store.draws.shape[1] - count) * self.thin)
-            blocks = []
-            while wanted > 0:
-                result = yield Request(chain, metric, min(wanted, self.rows), self.max_depth)
-                chain = result.chain
-                blocks.append(result)
-                wanted -= len(result.draws)
-            stats = np.concatenate([b.stats for b in blocks])
-            kept = np.concatenate([b.draws for b in blocks])[self.thin - 1 :: self.thin]
-            for i in np.nonzero(stats[:, STATS.index("why")])[0]:
-                place = np.concatenate([b.ends for b in blocks])[i]
-                told.failed(c, count + int(i) // self.thin, int(stats[i, STATS.index("why")]), place)
-            store.append(c, kept, _thinned(stats, self.thin))
+        try:
+            since = time.monotonic()
+            while (count := store.count[c]) < store.draws.shape[1]:
+                wanted = min(
+                    self.rows // self.thin * self.thin or self.thin, (store.draws.shape[1] - count) * self.thin
+                )
+                now, blocks = chain, []
+                while wanted > 0:
+                    result = yield Request(now, metric, min(wanted, self.rows), self.max_depth)
+                    now = result.chain
+                    blocks.append(result)
+                    wanted -= len(result.draws)
+                stats = np.concatenate([b.stats for b in blocks])
+                kept = np.concatenate([b.draws for b in blocks])[self.thin - 1 :: self.thin]
+                for i in np.nonzero(stats[:, STATS.index("why")])[0]:
+                    place = np.concatenate([b.ends for b in blocks])[i]
+                    told.failed(c, count + int(i) // self.thin, int(stats[i, STATS.index("why")]), place)
+                store.append(c, kept, _thinned(stats, self.thin))
+                chain = now
+                if time.monotonic() - since > store.interval:
+                    store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
+                    since = time.monotonic()
+                self.report.tell(c, True, len(kept), stats)
+        finally:  # also when Ctrl-C closes the chain between two blocks
             store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
-            self.report.tell(c, True, len(kept), stats)
         return metric
 
     def _recorded(self, c: int, life: Generator) -> Generator:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,10 +167,14 @@ def constrain(energy: Energy, shape: Layout, flat: np.ndarray) -> PyTree:
     transformed."""
     if not hasattr(energy, "constrain"):
         return shape(flat)
-    one = jax.jit(jax.vmap(lambda x: energy.constrain(shape(x))))
-    blocks = [jax.tree.map(np.asarray, one(jnp.asarray(chunk))) for chain in flat for chunk in _chunks(chain)]
+    blocks = [jax.tree.map(np.asarray, _constrain(energy, shape, c)) for chain in flat for c in _chunks(chain)]
     joined = jax.tree.map(lambda *b: np.concatenate(b), *blocks)
     return jax.tree.map(lambda x: x.reshape(*flat.shape[:2], *x.shape[1:]), joined)
+
+
+@eqx.filter_jit
+def _constrain(energy: Any, shape: Layout, flat) -> PyTree:
+    return jax.vmap(lambda x: energy.constrain(shape(x)))(jnp.asarray(flat))
 
 
 def _chunks(x: np.ndarray, size: int = 100_000):

@@ -126,10 +126,18 @@ def sample(
                 told.path_gradients = sum(path.gradients for path in pool.paths)
             metrics = serve([common.chain(c, pool) for c in range(chains)])
     except KeyboardInterrupt:
-        done = min(store.count)
+        kept, done = _worth_keeping(store.count)
         if directory is not None or done < 4:
             raise
-        warnings.warn(f"interrupted: the first {done} draws of every chain are returned.", stacklevel=2)
-        store.draws, store.stats, metrics = store.draws[:, :done], store.stats[:, :done], [None] * chains
+        warnings.warn(f"interrupted: the first {done} draws of chains {kept} are returned.", stacklevel=2)
+        store.draws, store.stats, metrics = store.draws[kept, :done], store.stats[kept, :done], [None] * len(kept)
+        told.only(kept, done)
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
     return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {})
+
+
+def _worth_keeping(counts: list[int]) -> tuple[list[int], int]:
+    """Chains and the number of draws they all have, such that most draws are kept: some chains may not have begun."""
+    order = sorted(range(len(counts)), key=lambda c: -counts[c])
+    most = max(range(len(order)), key=lambda i: (i + 1) * counts[order[i]])
+    return sorted(order[: most + 1]), counts[order[most]]

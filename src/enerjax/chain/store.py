@@ -1,9 +1,9 @@
 """Draws on their way out: in memory, or in a directory where a killed run finds them again.
 
 A directory holds `run.json` (what is sampled, and how), `draws.npy` [chains, draws, d], `stats.npy` [chains, draws, k],
-both memory-mapped, and one `chain-C.npz` per chain with all it needs to go on, replaced atomically after each
-block. The arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read. While a chain
-warms up, `warm-C.npz` holds what it was answered so far.
+both memory-mapped, and one `chain-C.npz` per chain with all it needs to go on, replaced atomically every few seconds
+and at the end. The arrays are filled in place, so memory stays flat; rows beyond a chain's count are not read. While a
+chain warms up, `warm-C.npz` holds what it was answered so far.
 """
 
 import json
@@ -17,10 +17,10 @@ class Store:
     """Arrays [chains, draws, …] that fill up block by block.
 
     Attributes:
-        interval: seconds between two writes of a chain's warm-up.
+        interval: seconds between two writes of a chain; what a kill loses is computed again, to the same bits.
     """
 
-    interval = 10.0
+    interval = 3.0
 
     def __init__(self, chains: int, draws: int, d: int, stats: int, dtype, directory: str | Path | None, run: dict):
         self.directory = Path(directory) if directory is not None else None

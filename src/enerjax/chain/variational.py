@@ -16,7 +16,6 @@ import jax.flatten_util
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import scipy.optimize
 
 from .._array import Array, Energy, Float, Key, PyTree, Scalar
 from .diagnostics import pareto_k
@@ -137,6 +136,8 @@ def variational(
 
 def _minimise(objective, q: Gaussian, steps: int) -> Gaussian:
     """L-BFGS-B of SciPy in float64 on the flattened parameters, one compiled value and gradient."""
+    import scipy.optimize  # a slow import, and needed here only
+
     flat, unravel = jax.flatten_util.ravel_pytree(q)
     evaluate = jax.jit(jax.value_and_grad(lambda v: objective(unravel(v))))
 
