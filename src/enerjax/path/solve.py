@@ -29,8 +29,10 @@ from jax.flatten_util import ravel_pytree
 from .. import _tree as tree
 from .._array import Array, PyTree
 from . import march as _march
+from .replay import accepted
 
 STEPS = 256  # the default limit of steps where the history is allocated beforehand
+OBSERVED = 512  # up to so many times the states there are written while stepping; beyond, gathered afterwards
 BUDGET = 256 * 2**20  # bytes of stored history above which the default adjoint recomputes instead of storing
 
 _REASONS = {
@@ -274,12 +276,16 @@ def _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps) ->
     tableau = _march.Tableau.of(solver)
     flat, consts, y, unravel = _flat(field, y0, args, start)
     y, start = _moving_start(flat, consts, y, start)
-    fixed = jax.lax.stop_gradient(ts)
-    t, h, rows, k, where, _, count, code, reached, last = _march.march(
-        flat, tableau, consts, y, fixed, start, dt0, rtol, atol, max_steps=max_steps
+    observe = len(ts) <= OBSERVED
+    t, h, rows, _, k, ys, where, _, count, code, reached, last = accepted(
+        flat, tableau, consts, y, ts, start, dt0, rtol, atol, max_steps=max_steps, observe=observe
     )
     dense = Dense(t, h, rows, k, count, code, reached, tuple(tableau.b), solver.interpolation_cls, unravel)
-    ys = jax.vmap(dense.inside)(where, ts)
+    if observe:
+        fine = (ts <= reached) & (code != _march.BAD_START)
+        ys = jax.vmap(unravel)(ys * jnp.where(fine, 1.0, jnp.nan).astype(ys.dtype)[:, None])  # NaN for the gradient too
+    else:
+        ys = jax.vmap(dense.inside)(where, ts)
     return Solution(ts, ys, code, count, reached, unravel(last), dense)
 
 
