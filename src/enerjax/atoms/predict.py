@@ -91,8 +91,9 @@ def predict_all(
                 n = len(data[i].numbers)
                 total = energy[k] + float(model.reference(data[i].numbers).sum())
                 out[i] = Prediction(total, forces[k, :n], None if stress is None else stress[k])
-            done += len(chosen)
-            if progress and done < len(data):
+            before, done = done, done + len(chosen)
+            tenths = 10 * done // len(data)
+            if progress and 10 * before // len(data) < tenths < 10:
                 progress(f"{done} of {len(data)} configurations")
     return [p for p in out if p is not None]
 
