@@ -153,7 +153,9 @@ class System:
         self._prepare: dict = {}
 
     def _jets(self, terms, basis) -> Jets:
-        points = [x for t in terms for x in ([t.points.x] if t.shift is None else [t.points.x, t.points.x + t.shift])]
+        points = [
+            x for t in terms for x in ([t.points.x] if t.shift is None else [t.points.x, t.points.x + t.shift[None]])
+        ]
         order = max(t.order for t in terms)
         prepare = self._prepare.setdefault(order, partial(_prepare, order=order))
         return self.clock.call(prepare, self.built, basis, jnp.concatenate(points))

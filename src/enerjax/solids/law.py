@@ -120,14 +120,14 @@ class Setting(eqx.Module):
                 raise ValueError(f"no displacement is prescribed on {unknown[0]!r}: its reaction says nothing")
             free = len(self.tests) - sum(len(v) for v in self.reactions.values())
             chosen = np.array([*range(free), *used])
-            loads = np.zeros((len(u), len(chosen)))
+            loads = jnp.zeros((len(u), len(chosen)))
             position = {k: free + i for i, k in enumerate(used)}
             for part, force in reactions.items():
                 for i, k in self.reactions[part].items():
-                    loads[:, position[k]] = np.asarray(force)[:, i]
+                    loads = loads.at[:, position[k]].set(jnp.asarray(force)[:, i])
             K = len(chosen)
             flat = jnp.broadcast_to(jnp.eye(K), (len(u), K, K)) / noise[1]
-            return LawMisfit(G, self.tests[chosen], jnp.asarray(loads), flat, self.influence, noise, free)
+            return LawMisfit(G, self.tests[chosen], loads, flat, self.influence, noise, free)
 
 
 def setting(

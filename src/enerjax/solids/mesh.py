@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import meshio
 import numpy as np
 
-from .domain import AbstractDomain
+from .domain import AbstractDomain, Meshed
 
 CORNERS = {
     1: [(0,), (1,)],
@@ -17,8 +17,11 @@ CELLS = {1: "line", 2: "quad", 3: "hexahedron"}
 
 def mesh_of(domain: AbstractDomain, n: int = 24) -> meshio.Mesh:
     """A mesh of about n cells along each direction of each patch. Cells cut away by a Boolean operation are left
-    out.
+    out. A domain that is a mesh is its own.
     """
+    if isinstance(domain, Meshed):
+        padded = np.pad(domain.points, ((0, 0), (0, 3 - domain.dimension)))
+        return meshio.Mesh(padded, list(domain.cells.items()))
     points, cells, count = [], [], 0
     for patch in domain.patches:
         k = patch.dimension

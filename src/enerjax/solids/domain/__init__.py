@@ -6,6 +6,7 @@ from .base import Patch as Patch
 from .base import Points as Points
 from .base import gauss as gauss
 from .base import join as join
+from .meshed import Meshed as Meshed
 from .planar import Annulus as Annulus
 from .planar import Disc as Disc
 from .planar import Interval as Interval

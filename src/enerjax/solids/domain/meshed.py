@@ -5,7 +5,7 @@ part whose facets lie in one plane, with the body on one side, has the plane's l
 fields there; on curved parts they are left to the residual.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -82,9 +82,7 @@ class _Facets(Part):
 class Meshed(AbstractDomain):
     """The union of cells: triangles and quadrilaterals, or tetrahedra and hexahedra, with straight edges."""
 
-    def __init__(
-        self, points, cells: Mapping[str, np.ndarray], parts: Mapping[str, Callable | np.ndarray] | None = None
-    ):
+    def __init__(self, points, cells: Mapping[str, np.ndarray], parts: Mapping[str, Callable | Sequence] | None = None):
         """
         Args:
             points: corners, [n, D].
@@ -132,14 +130,13 @@ class Meshed(AbstractDomain):
         D = max((KINDS[kind][0] for kind in blocks), default=0)
         if D < 2:
             raise ValueError(f"{path}: no triangles, quadrilaterals, tetrahedra or hexahedra")
-        named: dict[str, Callable | np.ndarray] = dict(_sets(mesh, D - 1))
+        named = _sets(mesh, D - 1)
         cells = {kind: c for kind, c in blocks.items() if KINDS[kind][0] == D}
-        used, flat = np.unique(np.concatenate([c.ravel() for c in cells.values()]), return_inverse=True)
+        used = np.unique(np.concatenate([c.ravel() for c in cells.values()]))
         renumber = np.full(len(mesh.points), -1)
         renumber[used] = np.arange(len(used))
-        del flat
-        named = {name: [renumber[f] for f in facets] for name, facets in named.items()}  # pyright: ignore
-        return cls(mesh.points[used][:, :D], {k: renumber[c] for k, c in cells.items()}, named | dict(parts or {}))
+        given: dict[str, Callable | Sequence] = {name: [renumber[f] for f in facets] for name, facets in named.items()}
+        return cls(mesh.points[used][:, :D], {k: renumber[c] for k, c in cells.items()}, given | dict(parts or {}))
 
     def _outer(self) -> list[np.ndarray]:
         """Facets that belong to one cell only, corners turned so that the normal points out."""

@@ -1,0 +1,180 @@
+"""Inelastic bodies through time: each step minimises the incremental potential, then the internal variables move on.
+
+Over one step the material with its state is a potential W(ε; state) (`material.J2`, `material.Viscoelastic`), so the
+body is Π = Σ_p w_p W_p(∇u) − work, with a state of its own at every quadrature point. Newton in the
+energy-orthonormal basis of the Ritz form; the virgin material, whose stiffness makes it orthonormal, is never softer.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from .._array import Key
+from ._clock import Clock
+from .collocation import _prepare, basis_of
+from .field import LinearField
+from .material import stress, tangent
+from .method import Ritz
+from .problem import Problem
+from .ritz import _orthonormal, _transform
+from .solution import Solution
+from .solve import SolveError
+from .survey import built_in, check_support, survey
+
+
+@dataclasses.dataclass
+class March:
+    """What `march` returns.
+
+    Attributes:
+        loads: the load factors.
+        solutions: one per step; their `stress` uses the material without history: take `stresses`.
+        materials: the material with its state at every quadrature point at the end, a module with leading axis [n].
+        points: the quadrature points.
+        stresses: at the quadrature points, [steps, n, 3, 3] (out-of-plane components included).
+    """
+
+    loads: list[float]
+    solutions: list[Solution]
+    materials: eqx.Module
+    points: jax.Array
+    weights: jax.Array
+    stresses: jax.Array
+
+
+def march(
+    problem: Problem,
+    loads: Sequence[float],
+    key: Key | int = 0,
+    *,
+    method: Ritz | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> March:
+    """Carry a body of a material with memory through a history of loads.
+
+    Args:
+        problem: its material has `update(G)`, which returns the material at the end of a step; prescribed displacements
+            and tractions are multiplied by each load in turn.
+        loads: factors, one per step. For a viscoelastic material each step is its `dt` long.
+        key: of the random features, or an integer seed.
+        method: features, quadrature, Newton's limits.
+        say: receives lines of progress.
+
+    Raises:
+        ValueError: the material has no memory, a rigid motion is free, or displacement cannot be built in.
+        SolveError: Newton does not converge in a step: the load is beyond what the body carries.
+    """
+    method = method or Ritz(features=120, interior=16, boundary=24, cut=1e-7)
+    if not hasattr(problem.material, "update"):
+        raise ValueError(f"{problem.name}: its material has no memory (no `update`): use solve")
+    with jax.enable_x64(True):
+        clock = Clock()
+        look = survey(problem, method.interior, method.boundary, clock)
+        check_support(look)
+        built, soft = built_in(look, problem.dimension)
+        if soft:
+            raise ValueError(f"{problem.name}: displacement on {', '.join(map(repr, soft))} cannot be built in")
+        key = jr.key(key) if isinstance(key, int) else key
+        basis = basis_of(look, key, method.features, method.width)
+        inside, edges = look.inside, look.edges
+        edge_points = jnp.concatenate([p.x for p in edges.values()])
+        found = clock.call(partial(_prepare, order=1), built, basis, jnp.concatenate([inside.x, edge_points]))
+        volume, surface = found[: len(inside)], found[len(inside) :]
+        T = clock.call(partial(_orthonormal, problem, method.cut), inside, edges, volume, surface)
+        T = T[:, np.asarray(jnp.any(T != 0, axis=0))]
+        gradients, values = clock.call(_transform, volume, surface, T)
+        body = jnp.einsum(
+            "p,pi,pi,pN->iN", inside.w, _force(problem, inside), volume.factor[:, :, 0], volume.base[:, 0]
+        )
+        system = (inside, edges, gradients, values, body.ravel() @ T, volume.lift[:, :, 1:], surface.lift[:, :, 0])
+        materials = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(inside), *jnp.shape(a))), problem.material)
+        newton, advance = partial(_newton, problem), partial(_advance, problem)
+        a, solutions, stresses = jnp.zeros(T.shape[1]), [], []
+        scale = None
+        for number, load in enumerate(loads):
+            energy = np.inf
+            for _ in range(method.iterations):
+                step, decrement, energy, length = clock.call(newton, system, materials, a, jnp.asarray(float(load)))
+                decrement, energy = float(decrement), float(energy)
+                scale = max(scale or 0.0, abs(energy), decrement)
+                if not np.isfinite(decrement) or float(length) == 0.0:
+                    if np.isfinite(decrement) and decrement < 1e-9 * scale:
+                        break
+                    raise SolveError(
+                        f"{problem.name}: no equilibrium at load {load:g}: beyond the limit load?", None, load
+                    )
+                a = a + step
+                if decrement <= method.tolerance * scale:
+                    break
+            else:
+                raise SolveError(f"{problem.name}: Newton does not converge at load {load:g}", None, float(load))
+            say(f"step {number}, load {load:g}: potential {energy:.8g}, last decrement {decrement:.1e}")
+            sigma, materials = clock.call(advance, system, materials, a, jnp.asarray(float(load)))
+            stresses.append(sigma)
+            lift = dataclasses.replace(built, lift=partial(_scaled, built.lift, float(load)))
+            field = LinearField(basis, lift, (T @ a).reshape(problem.dimension, -1))
+            solutions.append(Solution(problem, field, [], clock.seconds, clock.compile))
+        return March(list(map(float, loads)), solutions, materials, inside.x, inside.w, jnp.stack(stresses))
+
+
+def _scaled(lift, load, x):
+    return load * lift(x)
+
+
+def _force(problem, inside):
+    return jax.vmap(problem.force)(inside.x)
+
+
+def _energy(problem, system, materials, a, load):
+    """Π(a) of one step."""
+    inside, edges, gradients, values, body, lift_G, lift_u = system
+    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
+    total = jnp.sum(inside.w * jax.vmap(lambda W, G: W(G))(materials, G)) - load * body @ a
+    u = load * lift_u + jnp.einsum("nka,a->nk", values, a)
+    start = 0
+    for name, points in edges.items():
+        here, start = u[start : start + len(points)], start + len(points)
+        potential = problem.conditions[name].potential
+        total += load * jnp.sum(points.w * jax.vmap(potential)(points.x, points.normal, here))
+    return total
+
+
+def _newton(problem, system, materials, a, load):
+    """The Newton step with a halving line search: step, decrement, energy after it, and the length (0: none found)."""
+    inside, _, gradients, *_, lift_G, _ = system
+    value, g = jax.value_and_grad(partial(_energy, problem), 2)(system, materials, a, load)
+    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
+    A = jax.vmap(tangent)(materials, G)
+    K = a.shape[0]
+    left = jnp.einsum("n,nijkl,nkla->nija", inside.w, A, gradients).reshape(-1, K)
+    H = gradients.reshape(-1, K).T @ left
+    # the tangent of perfect plasticity is only semidefinite
+    H = (H + H.T) / 2 + 1e-9 * jnp.eye(K)
+    direction = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(H), g)
+    decrement = -g @ direction
+
+    def shorter(state):
+        length, _ = state
+        return length / 2, _energy(problem, system, materials, a + length / 2 * direction, load)
+
+    tolerance = 1e-13 * (jnp.abs(value) + decrement)
+    poor = lambda state: (state[0] > 1e-4) & ~(state[1] <= value - 1e-4 * state[0] * decrement + tolerance)
+    first = (jnp.ones(()), _energy(problem, system, materials, a + direction, load))
+    length, after = jax.lax.while_loop(poor, shorter, first)
+    length = jnp.where(length > 1e-4, length, 0.0)
+    return length * direction, decrement, after, length
+
+
+def _advance(problem, system, materials, a, load):
+    """Stresses at the end of the step [n, 3, 3], and the materials with their state moved on."""
+    _, _, gradients, *_, lift_G, _ = system
+    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
+    d = problem.dimension
+    full = jnp.zeros((len(G), 3, 3)).at[:, :d, :d].set(G)
+    return jax.vmap(stress)(materials, full), jax.vmap(lambda m, G: m.update(G))(materials, G)
