@@ -79,6 +79,7 @@ def test_stopped_run_resumes_exactly(tmp_path, schools):
 
     patch = pytest.MonkeyPatch()
     patch.setattr(chain.store.Store, "save", save)
+    patch.setattr(chain.store.Store, "interval", 0.0)
     with pytest.raises(Stop):
         chain.sample(SCHOOLS, start, jr.key(0), directory=tmp_path, **options)
     patch.undo()

@@ -32,7 +32,7 @@ class Told:
     def __init__(self, chains: int):
         self.lock = threading.Lock()
         self.failures: list[Failure] = []
-        self.warmup_failures: dict[int, int] = {}
+        self.warmup_failures: list[dict[int, int]] = [{} for _ in range(chains)]
         self.warmup_draws = [0] * chains
         self.warmup_gradients = [0] * chains
         self.restarts = [0] * chains
@@ -42,7 +42,7 @@ class Told:
         """Record a refused trajectory; those of the warm-up (draw < 0) are only counted."""
         with self.lock:
             if draw < 0:
-                self.warmup_failures[why] = self.warmup_failures.get(why, 0) + 1
+                self.warmup_failures[chain][why] = self.warmup_failures[chain].get(why, 0) + 1
             else:
                 self.failures.append(Failure(chain, draw, why, place))
 
@@ -51,7 +51,8 @@ class Told:
         mine = [f for f in self.failures if f.chain == chain]
         warm = (self.warmup_draws[chain], self.warmup_gradients[chain], self.restarts[chain])
         return {
-            "told": np.array(warm), "why": np.array([(f.draw, f.why) for f in mine], int).reshape(-1, 2),
+            "told": np.array(warm), "refused": np.array(list(self.warmup_failures[chain].items()), int).reshape(-1, 2),
+            "why": np.array([(f.draw, f.why) for f in mine], int).reshape(-1, 2),
             "places": np.array([f.place for f in mine], float).reshape(-1, d),
         }  # fmt: skip
 
@@ -59,12 +60,13 @@ class Told:
         """Forget all but some chains, and what came after some draws."""
         failures = [f for f in self.failures if f.chain in chains and f.draw < draws]
         self.failures = [f._replace(chain=chains.index(f.chain)) for f in failures]
-        for name in ("warmup_draws", "warmup_gradients", "restarts"):
+        for name in ("warmup_draws", "warmup_gradients", "warmup_failures", "restarts"):
             setattr(self, name, [getattr(self, name)[c] for c in chains])
 
     def again(self, chain: int, state: dict[str, np.ndarray]) -> None:
         """The reverse."""
         self.warmup_draws[chain], self.warmup_gradients[chain], self.restarts[chain] = map(int, state["told"])
+        self.warmup_failures[chain] = {int(why): int(n) for why, n in state["refused"]}
         rows = zip(state["why"], state["places"], strict=True)
         with self.lock:
             self.failures += [Failure(chain, int(draw), int(why), place) for (draw, why), place in rows]
@@ -166,24 +168,28 @@ class Run:
 
     def _recorded(self, c: int, life: Generator) -> Generator:
         """The life, its answers kept in the store at intervals; those kept by a run before are given again."""
-        state, kept = self.store.recall(c)
+        kept, structure = self.store.recall(c), jax.tree.structure(fresh_chain(np.zeros(1)))
         durable, since = self.store.directory is not None, time.monotonic()
-        # only the state after the last answer matters: the requests in between are not made again
-        chain = fill(fresh_chain(np.zeros(self.shape.size, self.shape.dtype)), state, "chain") if kept else None
         try:
             request = next(life)
-            for arrays in kept:
-                request = life.send(Draws(chain, *arrays))
+            for draws, forces, ends, stats, *leaves in kept:
+                chain = jax.tree.unflatten(structure, [x[0] for x in leaves])
+                request = life.send(Draws(chain, draws, forces, ends, stats))
             while True:
                 answer = yield request
                 if durable:
-                    kept.append((answer.draws, answer.forces, answer.ends, answer.stats))
+                    leaves = [np.asarray(x)[None] for x in jax.tree.leaves(answer.chain)]
+                    kept.append([answer.draws, answer.forces, answer.ends, answer.stats, *leaves])
                     if time.monotonic() - since > self.store.interval:
-                        self.store.remember(c, pack(answer.chain, ()), kept)
+                        self.store.remember(c, kept)
                         since = time.monotonic()
                 request = life.send(answer)
         except StopIteration as stop:
             return stop.value
+        except GeneratorExit:  # Ctrl-C
+            if durable and kept:
+                self.store.remember(c, kept)
+            raise
 
     def _warm(self, c: int, pool: Pool | None) -> Generator[Request, Draws, tuple[Chain, AbstractMetric]]:
         random, told = self._random(c, 2), self.told

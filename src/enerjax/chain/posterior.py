@@ -63,8 +63,10 @@ class Posterior:
         stats["divergence"] = np.asarray(stats["why"] > 0)
         for name in ("steps", "depth", "why"):
             stats[name] = np.asarray(stats[name]).astype(np.int64)
+        whys = sorted({why for one in told.warmup_failures for why in one})
+        refused = {why: sum(one.get(why, 0) for one in told.warmup_failures) for why in whys}
         warm = {
-            "draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": told.warmup_failures,
+            "draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": refused,
             "path_gradients": told.path_gradients, "restarts": told.restarts,
         }  # fmt: skip
         return cls(

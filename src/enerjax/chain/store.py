@@ -90,23 +90,24 @@ class Store:
         self.count[chain] = int(state.pop("count"))
         return state
 
-    def remember(self, chain: int, state: dict[str, np.ndarray], answers: list[tuple[np.ndarray, ...]]) -> None:
-        """Keep what a warming chain was answered, tuples of arrays, and its state after the last answer."""
+    def remember(self, chain: int, answers: list[list[np.ndarray]]) -> None:
+        """Keep what a warming chain was answered: per answer the same number of arrays, each with rows."""
         assert self.directory is not None
-        joined = {f"array{i}": np.concatenate(parts) for i, parts in enumerate(zip(*answers, strict=True))}
-        state = state | joined | {"lengths": np.array([len(arrays[0]) for arrays in answers])}
+        state = {}
+        for i, parts in enumerate(zip(*answers, strict=True)):
+            state[f"array{i}"] = np.concatenate(parts)
+            state[f"lengths{i}"] = np.array([len(x) for x in parts])
         _write(self.directory / f"warm-{chain}.npz", lambda f: np.savez(f, allow_pickle=False, **state))
 
-    def recall(self, chain: int) -> tuple[dict[str, np.ndarray], list[tuple[np.ndarray, ...]]]:
+    def recall(self, chain: int) -> list[list[np.ndarray]]:
         """What `remember` kept."""
         path = self.directory / f"warm-{chain}.npz" if self.directory is not None else None
         if path is None or not path.exists():
-            return {}, []
+            return []
         with np.load(path, allow_pickle=False) as file:
             state = dict(file)
-        cuts = np.cumsum(state.pop("lengths"))[:-1]
-        arrays = [np.split(state[f"array{i}"], cuts) for i in range(4)]
-        return state, list(zip(*arrays, strict=True))
+        cut = lambda i: np.split(state[f"array{i}"], np.cumsum(state[f"lengths{i}"])[:-1])
+        return [list(parts) for parts in zip(*(cut(i) for i in range(len(state) // 2)), strict=True)]
 
     def forget(self, chain: int) -> None:
         """The warm-up is over."""
