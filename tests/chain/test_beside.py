@@ -89,3 +89,31 @@ def test_molecule_in_the_canonical_ensemble(key):
     square = np.asarray((r - r0) ** 2)
     assert abs(square.mean() - exact) < 4.5 * dg.mcse_mean(square)
     assert float(info.acceptance.mean()) > 0.95
+
+
+def test_canonical_energy_of_an_atoms_potential(key):
+    """A Morse dimer of `atoms` at 2000 K: mean energy, acceptance and its exact anharmonic value by quadrature."""
+    from enerjax import units
+    from enerjax.atoms import Structure
+    from enerjax.atoms.neighbours import neighbours_of
+    from enerjax.atoms.pair import Morse
+
+    model = Morse(0.6, 1.5, 2.2, cutoff=9.0, inner=8.0)
+    R = jnp.array([[0.0, 0, 0], [0, 0, 2.2]])
+    dimer = Structure(species=jnp.array([18, 18]), positions=R)
+    neighbours = neighbours_of(dimer, 9.0)
+    tether = lambda R: 0.5 * 0.2 * jnp.sum(jnp.mean(R, 0) ** 2)  # holds the centre of mass
+    bound = lambda r: 0.5 * 40.0 * jnp.maximum(r - 4.0, 0.0) ** 2  # a dimer in free space falls apart
+    energy = lambda R: model(dimer.at(R), neighbours) + tether(R) + bound(jnp.linalg.norm(R[1] - R[0]))
+    kT = units.kB * 2000
+    kernel = chain.Hmc(5.0 * units.fs, 30, mass=dimer.masses(), kT=kT, jitter=True)
+    start = jax.vmap(lambda _: Phase.at(energy, R))(jnp.arange(16))
+    _, x, info = jax.jit(jax.vmap(lambda z, k: chain.walk(kernel, energy, z, k, 600)))(start, jr.split(key, 16))
+    U = np.asarray(jax.vmap(jax.vmap(energy))(x[:, 100:]))
+    r = np.linspace(0.8, 5.5, 20001)
+    V = np.asarray(0.6 * (np.exp(-3.0 * (r - 2.2)) - 2 * np.exp(-1.5 * (r - 2.2))) + bound(r))
+    w = r**2 * np.exp(-(V - V.min()) / kT)
+    exact = (w * V).sum() / w.sum() + 1.5 * kT  # and ½ kT for each direction of the tether
+    assert abs(U.mean() - exact) < 4.5 * dg.mcse_mean(U)
+    assert abs(exact - (V.min() + 2 * kT)) > 6 * dg.mcse_mean(U), "the anharmonic part must matter"
+    assert float(info.acceptance.mean()) > 0.9

@@ -139,3 +139,18 @@ def test_many_chains(key):
     assert max(dg.rhat(x[..., i]) for i in range(20)) < 1.05
     with pytest.raises(ValueError, match="chains"):
         chain.sample_many(lambda x: x @ x, jnp.zeros(2), key, chains=1)
+
+
+def test_a_thousand_chains_in_one_program():
+    """1000 chains of a 50-d posterior: a logistic regression; means against those of NUTS."""
+    rng = np.random.default_rng(0)
+    X = jnp.asarray(rng.standard_normal((100, 50)) / 5)
+    y = jnp.asarray(np.where(rng.random(100) < 0.5, 1.0, -1.0))
+    energy = lambda b: jnp.sum(jax.nn.softplus(-y * (X @ b))) + 0.5 * b @ b
+    out = chain.sample_many(energy, chain.uniform(jnp.zeros(50)), jr.key(1), chains=1000, warmup=120, draws=8)
+    x = np.asarray(out.draws)
+    assert x.shape == (1000, 8, 50)
+    post = chain.sample(energy, jnp.zeros(50), jr.key(2), draws=1000)
+    error = np.hypot(post.draws.std((0, 1)) / np.sqrt(4000), x.std((0, 1)) / np.sqrt(1000))
+    assert np.max(np.abs(x.mean((0, 1)) - post.draws.mean((0, 1))) / error) < 4.5
+    np.testing.assert_allclose(x.std((0, 1)), post.draws.std((0, 1)), rtol=0.1)

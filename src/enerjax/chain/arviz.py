@@ -112,7 +112,9 @@ def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
                 warnings.simplefilter("ignore")
                 if one:
                     made = getattr(az, function)(data, backend="matplotlib")
-                    figures.append((caption, np.ravel(made.viz["figure"].item())[0]))
+                    drawn = np.ravel(made.viz["figure"].item())[0]
+                    drawn.set_layout_engine("constrained")  # its labels overlap otherwise
+                    figures.append((caption, drawn))
                 else:
                     var = {} if function == "plot_energy" else {"var_names": chosen}
                     getattr(az, function)(data, **var, **options)
