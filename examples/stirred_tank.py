@@ -12,7 +12,6 @@ import sys
 import time
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 

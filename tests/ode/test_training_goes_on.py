@@ -62,7 +62,7 @@ def test_lbfgs_gets_further_than_adam_in_as_many_steps():
 
 @pytest.mark.parametrize("matrix_free", [False, True], ids=["dense", "matrix-free"])
 def test_gauss_newton_reaches_the_noise(matrix_free):
-    """Parameters are 32 weights and 8 starts against 136 readings: at the bottom the loss is about 1 − 40/136 = 0.71."""
+    """32 weights and 8 starts against 136 readings: at the bottom the loss is about 1 − 40/136 = 0.71."""
     first = ode.learn(law(), TS, DATA, key=jr.key(0), horizons=(5,), epochs=150, rates=1e-2, **HOW)
     steps = dict(steps=25, matrix_free=matrix_free)
     found = ode.refine(first, TS, DATA, ridge=0.1, **steps, **HOW)
