@@ -112,6 +112,7 @@ def test_langevin_and_sgld_with_minibatches(key):
     precision = 40 + 1 / 100
     mean, sd = float(y.sum() / precision), precision**-0.5
     n = 6000
+    exact = chain.sample(Batch(y), jnp.asarray(0.0), key, draws=500)
     pick = jax.vmap(lambda k: jr.permutation(k, 40)[:20])(jr.split(jr.key(1), n))
     start = Phase.at(Batch(y), jnp.asarray(0.0))
     for kernel in (chain.Sgld(0.05), chain.Langevin(0.03, friction=5.0)):
@@ -122,6 +123,11 @@ def test_langevin_and_sgld_with_minibatches(key):
         x = np.asarray(x[1000:])[None]
         assert abs(x.mean() - mean) < 5 * dg.mcse_mean(x) + 0.1 * sd
         assert abs(x.std() / sd - 1) < 0.25
+        found = chain.calibrate(x[0], exact)
+        assert found.shift < 0.1 + 2 * found.error and found.scale < 0.25 and found.worst == "x"
+    assert "biased" in str(chain.calibrate(x[0] + sd, exact))
+    with pytest.raises(ValueError, match="shape"):
+        chain.calibrate(np.zeros((2, 3, 4, 5)), exact)
 
 
 def test_many_chains(key):

@@ -7,6 +7,7 @@ from .adaptation import Diagonal as Diagonal
 from .adaptation import Fixed as Fixed
 from .adaptation import LowRank as LowRank
 from .certificate import Certificate as Certificate
+from .certificate import calibrate as calibrate
 from .certificate import certify as certify
 from .kernels import Hmc as Hmc
 from .kernels import Info as Info

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._array import Energy
+from .._array import Energy, PyTree
+from . import diagnostics as dg
 from .diagnostics import pareto_k
 from .failure import split
 from .posterior import Posterior
@@ -72,3 +73,57 @@ def certify(posterior: Posterior, accurate: Energy, draws: int = 200) -> Certifi
     mcse = posterior.table["mcse_mean"] / posterior.table["sd"]
     k = pareto_k(log_ratio) if np.ptp(log_ratio) > 1e-12 else float("-inf")
     return Certificate(float(np.abs(log_ratio).max()), k, float(shift.max()), float(np.max(mcse)), len(chosen))
+
+
+class Calibration(NamedTuple):
+    """Result of `calibrate`, in posterior standard deviations of the exact draws.
+
+    Attributes:
+        shift: largest difference of a mean.
+        scale: largest |log| of a ratio of standard deviations.
+        error: largest Monte Carlo error of these differences, 2/√ESS of either.
+        worst: name of the coordinate that differs most.
+    """
+
+    shift: float
+    scale: float
+    error: float
+    worst: str
+
+    def __str__(self) -> str:
+        verdict = "within Monte Carlo error" if max(self.shift, self.scale) < 2 * self.error else "biased"
+        return (
+            f"means off by {self.shift:.2g} sd, spreads by a factor {np.exp(self.scale):.3g}, error {self.error:.2g}, "
+            f"worst at {self.worst}: {verdict}"
+        )
+
+
+def calibrate(draws: PyTree, posterior: Posterior) -> Calibration:
+    """How far draws of an approximate sampler (SGLD, Langevin, a variational Gaussian) are from those of `sample`.
+
+    Args:
+        draws: leaves [draws, …] or [chains, draws, …], in the structure of one `posterior.draws`.
+        posterior: the exact one.
+
+    Raises:
+        ValueError: if the two differ in structure or shape.
+    """
+    exact, names = posterior.columns()
+    like = jax.tree.map(lambda x: x.shape[2:], posterior.draws)
+    if jax.tree.structure(draws) != jax.tree.structure(posterior.draws):
+        raise ValueError("calibrate: the draws are another pytree than the posterior's.")
+    leaves = []
+    shapes = jax.tree.leaves(like, is_leaf=lambda s: isinstance(s, tuple))
+    for x, inside in zip(jax.tree.leaves(draws), shapes, strict=True):
+        x = np.asarray(x, np.float64)
+        x = x[None] if x.ndim == len(inside) + 1 else x
+        if x.ndim != len(inside) + 2 or x.shape[2:] != inside:
+            raise ValueError(f"calibrate: draws of shape {x.shape} where [chains, draws, *{inside}] is needed.")
+        leaves.append(x.reshape(*x.shape[:2], -1))
+    mine = np.moveaxis(np.concatenate(leaves, axis=-1), -1, 0)
+    sd = np.array([x.std() for x in exact])
+    shift = np.abs([a.mean() - b.mean() for a, b in zip(mine, exact, strict=True)]) / sd
+    scale = np.abs(np.log([a.std() / s for a, s in zip(mine, sd, strict=True)]))
+    ess = [min(dg.ess_bulk(a), dg.ess_bulk(b)) for a, b in zip(mine, exact, strict=True)]
+    worst = int(np.argmax(np.maximum(shift, scale)))
+    return Calibration(float(shift.max()), float(scale.max()), float(2 / np.sqrt(np.min(ess))), names[worst])

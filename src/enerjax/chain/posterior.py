@@ -78,17 +78,21 @@ class Posterior:
         """Gradient evaluations, paths and warm-up included."""
         return int(self.stats["steps"].sum()) + sum(self.warmup["gradients"]) + self.warmup["path_gradients"]
 
-    @functools.cached_property
-    def table(self) -> dict[str, np.ndarray]:
-        """Statistics of every coordinate in the user's space, as columns; `name` holds their names."""
+    def columns(self) -> tuple[list[np.ndarray], list[str]]:
+        """Draws [chains, draws] of every coordinate in the user's space, and their names."""
         # one point's layout names the coordinates; constrained leaves may differ in shape from free ones
         shape = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), self.draws))
         leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(self.draws)]
-        columns = list(itertools.chain(*(np.moveaxis(x, -1, 0) for x in leaves)))
-        columns = [np.asarray(x, np.float64) for x in columns]
+        columns = [np.asarray(x, np.float64) for x in itertools.chain(*(np.moveaxis(x, -1, 0) for x in leaves))]
+        return columns, [shape.coordinate(i) for i in range(len(columns))]
+
+    @functools.cached_property
+    def table(self) -> dict[str, np.ndarray]:
+        """Statistics of every coordinate in the user's space, as columns; `name` holds their names."""
+        columns, names = self.columns()
         of = lambda f: np.array([f(x) for x in columns])
         return {
-            "name": np.array([shape.coordinate(i) for i in range(len(columns))]),
+            "name": np.array(names),
             "mean": of(np.mean),
             "sd": of(lambda x: x.std(ddof=1)),
             "q5": of(lambda x: np.quantile(x, 0.05)),
@@ -144,6 +148,11 @@ class Posterior:
                 "raise target (0.9, 0.99) or re-parameterise" if why == failure.DIVERGED else "check the model there"
             )
             said.append(f"{len(places)} trajectories refused: {failure.reason(why, self.names)}, {where}; {remedy}.")
+        if again := [c for c, n in enumerate(self.warmup["restarts"]) if n]:
+            said.append(
+                f"chains {again} came to rest in warm-up far above the energies of the paths and began again "
+                "elsewhere: the posterior has modes without weight; compare with start=Pathfinder(paths=32)."
+            )
         return said
 
     def summary(self) -> "Summary":
