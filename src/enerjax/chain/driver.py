@@ -63,13 +63,15 @@ class Request:
 
     def plan(self, compiled: "Program", *, idle: bool = False) -> Plan:
         """The arguments of the program; an idle one makes no draw."""
-        numbers = (self.adapt, self.symmetric, self.target, self.points is not None)
-        whole = (np.asarray(x, np.int32) for x in (0 if idle else self.draws, self.max_depth))
+        whole, number = (lambda x: np.asarray(x, np.int32)), (lambda x: np.asarray(x, compiled.flat.dtype))
         points = compiled.no_points
         if self.points is not None:
             points = np.zeros(points.shape, points.dtype)
             points[: len(self.points)] = self.points
-        return Plan(*whole, *(np.asarray(x, compiled.flat.dtype) for x in numbers), points)
+        return Plan(
+            whole(0 if idle else self.draws), whole(self.max_depth), number(self.adapt), number(self.symmetric),
+            number(self.target), number(self.points is not None), points,
+        )  # fmt: skip
 
 
 @dataclass

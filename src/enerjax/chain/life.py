@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -166,7 +167,7 @@ class Run:
             store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
         return metric
 
-    def _recorded(self, c: int, life: Generator) -> Generator:
+    def _recorded(self, c: int, life: Generator[Request, Draws, Any]) -> Generator[Request, Draws, Any]:
         """The life, its answers kept in the store at intervals; those kept by a run before are given again."""
         kept, structure = self.store.recall(c), jax.tree.structure(fresh_chain(np.zeros(1)))
         durable, since = self.store.directory is not None, time.monotonic()

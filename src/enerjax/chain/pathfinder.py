@@ -227,7 +227,9 @@ def explore(
     return Path(points[i][good], weight, float(free[i]), float(np.median(energies[i])), found[i][1].scale, spent)
 
 
-def chorus(parts: list[Generator], metric: AbstractMetric, rows: int, chain: Chain) -> Generator:
+def chorus(
+    parts: list[Generator[Request, Draws, Any]], metric: AbstractMetric, rows: int, chain: Chain
+) -> Generator[Request, Draws, list[Any]]:
     """Several coroutines that ask for evaluations only, as one that asks for all of them at once; returns all results.
 
     An evaluation does not depend on those beside it, so the results do not depend on how paths are grouped.
@@ -238,6 +240,7 @@ def chorus(parts: list[Generator], metric: AbstractMetric, rows: int, chain: Cha
     def go_on(i: int, answer: Draws | None) -> None:
         try:
             request = next(parts[i]) if answer is None else parts[i].send(answer)
+            assert request.points is not None
             asked[i] = request.points
         except StopIteration as stop:
             results[i] = stop.value
