@@ -4,11 +4,11 @@
 
 Specimen: a quarter plate with a hole, plane strain, its top moved up by 10, 20 and 30 % of the height, of a
 Mooney–Rivlin material. Its displacements come from our energy form with 150 features; the readings are 600 random
-points with noise of 3e-4 of the largest displacement, and the top's reaction with 0.2 %. The identification does
-not know that law: it smooths the readings and balances virtual work (`enerjax.solids.law`). First a Mooney–Rivlin law with unknown
-constants and the coverage of its 90 % intervals by Laplace and by `chain.sample` (one run over all data sets, whose
-joint posterior is a product), then a polyconvex network of the invariants, judged by its stress in deformations that
-were not measured.
+points with noise of 3e-4 of the largest displacement, and the top's reaction with 0.2 %. The identification does not
+know that law: it smooths the readings and balances virtual work (`enerjax.solids.law`). First a Mooney–Rivlin law with
+unknown constants and the coverage of its 90 % intervals by Laplace and by `chain.sample` (one run over all data sets,
+whose joint posterior is a product), then a polyconvex network of the invariants, judged by its stress in deformations
+that were not measured.
 """
 
 import sys
@@ -140,9 +140,10 @@ def main():
     begin = time.process_time()
     misfit = weighted(data_set(set_up, keys[0]), theta[0])
     learned = Polyconvex.create(jr.key(11), hidden=8)
+    count = sum(jnp.size(a) for a in jax.tree.leaves(learned))
     fit = levenberg_marquardt(misfit, learned, iterations=100)
     print(
-        f"polyconvex network, {sum(a.size for a in jax.tree.leaves(learned))} parameters: χ²/freedom "
+        f"polyconvex network, {count} parameters: χ²/freedom "
         f"{2 * fit.energy / freedom:.3f}, stress in unseen deformations to {unseen_error(fit.value, jr.key(13)):.1e} "
         f"(Mooney–Rivlin: {unseen_error(MooneyRivlin(*theta[0]), jr.key(13)):.1e}), "
         f"{time.process_time() - begin:.1f} CPU s"
