@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--write", help="save times, paths and the first seed's initial weights for the peer")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=63, help="of 8 steps, of the second stage")
+    parser.add_argument("--lbfgs", action="store_true", help="second stage by L-BFGS on all paths, one step an epoch")
     options = parser.parse_args()
     ts, ys = data(jr.key(5678))
     for seed in range(options.seeds):
@@ -62,6 +63,8 @@ def main():
         begin = time.process_time()
         law = ode.Network(Scaled(net, jnp.array(1.0)))
         law = ode.learn(law, ts, ys, horizons=(10,), epochs=63, schedule=None, **common, **near).field
+        if options.lbfgs:
+            common |= dict(batch=None, optimizer=lambda rate: optax.lbfgs(), schedule=None)
         learned = ode.learn(law, ts, ys, horizons=(100,), epochs=options.epochs, **common, **how)
         spent = time.process_time() - begin
         whole = ode.path_loss(ts, **how)
