@@ -75,7 +75,7 @@ def test_modulus_field_comes_back():
 
 
 def test_a_law_from_full_fields_and_a_reaction():
-    """Uniaxial tension by 20 %: neo-Hookean constants come back exactly, and noise makes whitened residuals of unit size."""
+    """Uniaxial tension by 20 %: neo-Hookean constants come back, and whitened noise is of unit size."""
     truth = NeoHookean(1.2, 0.5)
     sides = {"left": Symmetry(), "right": Free(), "bottom": Symmetry(), "top": Displacement((0.0, 0.2), (1,))}
     specimen = Problem(SQUARE, truth, sides)
