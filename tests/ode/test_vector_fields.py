@@ -137,3 +137,17 @@ def test_smoothed_derivative_of_an_irregular_series():
 def test_network_takes_time_and_arguments(key):
     net = ode.Network(eqx.nn.MLP(2 + 1 + 1, 2, 4, 1, key=key), timed=True)
     assert net(jnp.array(0.1), jnp.ones(2), jnp.ones(1)).shape == (2,)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 4e-7), (np.float64, 1e-15)])
+def test_softplus_to_rounding_with_its_slopes(dtype, tolerance):
+    """Relative error in the far tail too; derivatives are the logistic function and s(1 − s), at zero as well."""
+    x = np.concatenate([np.linspace(-60, 60, 241), np.linspace(-1e-3, 1e-3, 5)]).astype(dtype)
+    wide = x.astype(np.longdouble)
+    exact = np.maximum(wide, 0) + np.log1p(np.exp(-np.abs(wide)))
+    np.testing.assert_allclose(np.asarray(ode.softplus(jnp.asarray(x))), exact.astype(dtype), rtol=tolerance)
+    slope = jax.vmap(jax.grad(ode.softplus))(jnp.asarray(x))
+    s = 1 / (1 + np.exp(-wide))
+    np.testing.assert_allclose(slope, s.astype(dtype), rtol=4 * tolerance)
+    bend = jax.vmap(jax.grad(jax.grad(ode.softplus)))(jnp.asarray(x))
+    np.testing.assert_allclose(bend, (s * (1 - s)).astype(dtype), rtol=4 * tolerance, atol=tolerance)
