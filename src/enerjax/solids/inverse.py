@@ -73,12 +73,12 @@ class ModuliMisfit(AbstractMisfit):
             t = np.cos((np.arange(n) + 0.5) * np.pi / n)
             grid = np.stack([g.ravel() for g in np.meshgrid(*[t] * K, indexing="ij")], axis=1)
             predict = eqx.filter_jit(lambda m, x: jax.lax.map(m.predict, x))
-            values = np.asarray(predict(self, centre + radius * grid)).reshape(*[n] * K, -1)
+            values = np.asarray(predict(self, centre[None] + radius[None] * grid)).reshape(*[n] * K, -1)
             inverse = np.linalg.inv(np.cos(np.arange(n)[None, :] * np.arccos(t)[:, None]))
             for k in range(K):
                 values = np.moveaxis(np.tensordot(inverse, values, axes=(1, k)), 0, k)
             made = Interpolated(jnp.asarray(values), centre, radius, self.data, self.noise)
-            probes = centre + radius * jr.uniform(jr.key(0), (8, K), minval=-1.0, maxval=1.0)
+            probes = centre[None] + radius[None] * jr.uniform(jr.key(0), (8, K), minval=-1.0, maxval=1.0)
             gap = float(jnp.max(jnp.abs(jax.vmap(made.predict)(probes) - predict(self, probes))))
             if not gap <= 0.01 * float(self.noise):
                 raise ValueError(f"interpolation misses by {gap:.1e}, noise {float(self.noise):.1e}: lower the radius")
@@ -214,7 +214,9 @@ def _sensors(system: System, basis, x, d: int):
     return S.reshape(-1, m * N), lift.ravel()
 
 
-def identify(misfit: ModuliMisfit, start: Float[Array, " K"], **options) -> tuple[Fit, Float[Array, "K K"]]:
+def identify(
+    misfit: ModuliMisfit, start: Float[Array, " K"] | list[float], **options
+) -> tuple[Fit, Float[Array, "K K"]]:
     """Moduli (as ln λ) by Gauss–Newton with damping, and their Laplace covariance (JᵀJ)⁻¹."""
     with jax.enable_x64(True):
         options = {"damping": 1e-6, "iterations": 30, **options}
