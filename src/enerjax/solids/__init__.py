@@ -27,5 +27,5 @@ from .modes import modes as modes
 from .problem import Problem as Problem
 from .problem import Reference as Reference
 from .solution import Solution as Solution
-from .solve import SolveError as SolveError
+from .solution import SolveError as SolveError
 from .solve import solve as solve

@@ -23,8 +23,7 @@ from .material import stress, tangent
 from .method import Ritz
 from .problem import Problem
 from .ritz import _orthonormal, _transform
-from .solution import Solution
-from .solve import SolveError
+from .solution import Solution, SolveError
 from .survey import built_in, check_support, survey
 
 

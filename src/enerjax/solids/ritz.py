@@ -20,8 +20,7 @@ from .domain import Points
 from .field import LinearField
 from .material import tangent
 from .method import Ritz
-from .solution import Solution
-from .solve import SolveError
+from .solution import Solution, SolveError
 from .survey import Survey, built_in
 
 

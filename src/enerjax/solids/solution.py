@@ -205,3 +205,13 @@ def relative_l2(a, b, w):
     """√(Σ w |a − b|² / Σ w |b|²)."""
     square = lambda v: jnp.sum(w * jnp.sum(v.reshape(len(v), -1) ** 2, axis=1))
     return jnp.sqrt(square(a - b) / square(b))
+
+
+class SolveError(FloatingPointError):
+    """A load step that cannot be taken. `state` is the last good solution, `load` the fraction of the load it
+    carries.
+    """
+
+    def __init__(self, message: str, state: Solution | None = None, load: float = 0.0):
+        super().__init__(message)
+        self.state, self.load = state, load

@@ -15,18 +15,10 @@ from .collocation import System, basis_of, choose_width
 from .field import LinearField
 from .method import Collocation, Network, Ritz
 from .problem import Problem
-from .solution import Solution
+from .ritz import solve_ritz
+from .solution import Solution, SolveError
 from .survey import check_support, survey
-
-
-class SolveError(FloatingPointError):
-    """A load step that cannot be taken. `state` is the last good solution, `load` the fraction of the load it
-    carries.
-    """
-
-    def __init__(self, message: str, state: Solution | None = None, load: float = 0.0):
-        super().__init__(message)
-        self.state, self.load = state, load
+from .trained import solve_network
 
 
 def solve(
@@ -55,9 +47,6 @@ def solve(
         ValueError: free rigid-body motions, missing conditions, contradictory arguments.
         SolveError: load steps had to be halved below 1/1024, or a NaN with its likely cause.
     """
-    from .ritz import solve_ritz
-    from .trained import solve_network
-
     if isinstance(key, int):
         key = jr.key(key)
     chosen = method or problem.method or Collocation()
