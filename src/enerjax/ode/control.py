@@ -144,8 +144,9 @@ class Controller(eqx.Module):
         return middle[None] + half[None] * plan
 
     def _total(self, path, reference) -> Scalar:
-        steps = jnp.arange(self.horizon)
-        return jnp.sum(jax.vmap(lambda y, u, k: self.cost(y, u, k, reference))(*path, steps))
+        states, actions = path
+        cost = jax.vmap(lambda y, u, k: self.cost(y, u, k, reference))
+        return jnp.sum(cost(states, actions, jnp.arange(self.horizon)))
 
     def foreseen(self, plan: Array, y: PyTree, reference: PyTree) -> Scalar:
         """Σₖ cost along the plan."""

@@ -117,7 +117,7 @@ def _run_replay(*args, law, active, kinds, transposed):
     consts, residuals, linear = list(args[: len(active)]), args[len(active) : split], list(args[split:])
     if transposed:
         return tuple(_adjoint(law, active, kinds, consts, *residuals, *linear))
-    return tuple(_tangent(law, active, kinds, consts, *residuals, linear[:-1], linear[-1]))
+    return tuple(_tangent(law, active, kinds, consts, *residuals, dconsts=linear[:-1], dy=linear[-1]))
 
 
 def _abstract(run):

@@ -48,6 +48,7 @@ class _Cells(Patch):
     """Cells of one kind as one patch over [0, cells] × [0, 1]^(k − 1)."""
 
     nodes: np.ndarray
+    whole: int
 
     def __init__(self, kind: str, nodes: np.ndarray, whole: int | None = None):
         k = KINDS[kind][0]
