@@ -1,6 +1,7 @@
 """Ctrl-C and kills: finished blocks stay, a run goes on where it was, bit for bit, in the warm-up too."""
 
 import _thread
+import signal
 import time
 
 import jax.numpy as jnp
@@ -36,7 +37,9 @@ def ctrl_c(monkeypatch):
             time.sleep(0.5)  # until the main thread has noticed
 
     monkeypatch.setattr(Store, "append", append)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     yield seen
+    signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
 
 
