@@ -17,14 +17,14 @@ import numpy as np
 
 from .._array import Key
 from ._clock import Clock
-from .collocation import _prepare, basis_of
+from .collocation import _prepare
 from .field import LinearField
 from .material import stress, tangent
 from .method import Ritz
 from .problem import Problem
-from .ritz import _orthonormal, _transform
+from .ritz import _transform, directions, energy_basis
 from .solution import Solution, SolveError
-from .survey import built_in, check_support, survey
+from .survey import check_support, survey
 
 
 @dataclasses.dataclass
@@ -76,17 +76,12 @@ def march(
         clock = Clock()
         look = survey(problem, method.interior, method.boundary, clock)
         check_support(look)
-        built, soft = built_in(look, problem.dimension)
-        if soft:
-            raise ValueError(f"{problem.name}: displacement on {', '.join(map(repr, soft))} cannot be built in")
-        key = jr.key(key) if isinstance(key, int) else key
-        basis = basis_of(look, key, method.features, method.width)
+        built, basis = energy_basis(look, jr.key(key) if isinstance(key, int) else key, method)
         inside, edges = look.inside, look.edges
         edge_points = jnp.concatenate([p.x for p in edges.values()])
         found = clock.call(partial(_prepare, order=1), built, basis, jnp.concatenate([inside.x, edge_points]))
         volume, surface = found[: len(inside)], found[len(inside) :]
-        T = clock.call(partial(_orthonormal, problem, method.cut), inside, edges, volume, surface)
-        T = T[:, np.asarray(jnp.any(T != 0, axis=0))]
+        T = directions(look, method.cut, clock, volume, surface)
         gradients, values = clock.call(_transform, volume, surface, T)
         body = jnp.einsum(
             "p,pi,pi,pN->iN", inside.w, _force(problem, inside), volume.factor[:, :, 0], volume.base[:, 0]

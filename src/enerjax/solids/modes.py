@@ -15,14 +15,14 @@ from jaxtyping import Array, Float
 
 from .._array import Key
 from ._clock import Clock
-from .collocation import Jets, _prepare, basis_of
+from .collocation import Jets, _prepare
 from .condition import Spring
 from .field import LinearField
 from .method import Ritz
 from .problem import Problem
-from .ritz import _orthonormal
+from .ritz import directions, energy_basis
 from .solution import Solution
-from .survey import built_in, check_support, survey
+from .survey import check_support, survey
 
 
 @dataclasses.dataclass
@@ -68,14 +68,9 @@ def modes(
         clock = Clock()
         look = survey(problem, method.interior, method.boundary, clock)
         check_support(look)
-        built, soft = built_in(look, problem.dimension)
-        if soft:
-            raise ValueError(f"{problem.name}: displacement on {', '.join(map(repr, soft))} cannot be built in")
-        key = jr.key(key) if isinstance(key, int) else key
-        basis = basis_of(look, key, method.features, method.width)
+        built, basis = energy_basis(look, jr.key(key) if isinstance(key, int) else key, method)
         found = clock.call(partial(_prepare, order=1), built, basis, look.inside.x)
-        T = clock.call(partial(_orthonormal, problem, method.cut), look.inside, look.edges, found, found)
-        T = T[:, np.asarray(jnp.any(T != 0, axis=0))]
+        T = directions(look, method.cut, clock, found, found)
         if T.shape[1] < count:
             raise ValueError(f"{problem.name}: {T.shape[1]} basis functions cannot give {count} modes: more features")
         mass = clock.call(_mass, look.inside.w, found, T, jnp.asarray(density))

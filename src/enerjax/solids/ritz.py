@@ -11,17 +11,40 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from . import jets
 from . import kinematics as kin
 from ._clock import Clock
 from .collocation import Jets, _prepare, basis_of
 from .domain import Points
-from .field import LinearField
+from .field import AbstractBasis, BuiltIn, LinearField
 from .material import tangent
 from .method import Ritz
 from .solution import Solution, SolveError
 from .survey import Survey, built_in
+
+
+def energy_basis(look: Survey, key, method: Ritz) -> tuple[BuiltIn, AbstractBasis]:
+    """How displacements are built into the field, and the random features beside them.
+
+    Raises:
+        ValueError: some cannot be built in; the energy alone would not see them.
+    """
+    problem = look.problem
+    built, soft = built_in(look, problem.dimension)
+    if soft:
+        raise ValueError(
+            f"{problem.name}: the energy form needs displacements built into the field, and those on "
+            f"{', '.join(map(repr, soft))} cannot be: use Collocation"
+        )
+    return built, basis_of(look, key, method.features, method.width)
+
+
+def directions(look: Survey, cut: float, clock: Clock, volume: Jets, surface: Jets) -> Float[Array, "n K"]:
+    """The energy-orthonormal directions at rest among the features, those that `cut` leaves."""
+    T = clock.call(partial(_orthonormal, look.problem, cut), look.inside, look.edges, volume, surface)
+    return T[:, np.asarray(jnp.any(T != 0, axis=0))]
 
 
 def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> Solution:
@@ -31,22 +54,15 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
         raise ValueError(
             f"{problem.name}: the energy of a material with pressure is a saddle and has no minimum: use Collocation"
         )
-    built, soft = built_in(look, problem.dimension)
-    if soft:
-        raise ValueError(
-            f"{problem.name}: the energy form needs displacements built into the field, and those on "
-            f"{', '.join(map(repr, soft))} cannot be: use Collocation"
-        )
-    basis = basis_of(look, key, method.features, method.width)
+    built, basis = energy_basis(look, key, method)
     inside, edges = look.inside, look.edges
     m = problem.dimension
     edge_points = jnp.concatenate([p.x for p in edges.values()])
     prepare = partial(_prepare, order=1)
     found = clock.call(prepare, built, basis, jnp.concatenate([inside.x, edge_points]))
     volume, surface = found[: len(inside)], found[len(inside) :]
-    T = clock.call(partial(_orthonormal, problem, method.cut), inside, edges, volume, surface)
-    kept = int(np.sum(np.asarray(jnp.any(T != 0, axis=0))))
-    T = T[:, :kept]
+    T = directions(look, method.cut, clock, volume, surface)
+    kept = T.shape[1]
     say(f"{kept} of {T.shape[0]} directions kept")
     gradients, values = clock.call(_transform, volume, surface, T)
     lifted = (volume.lift[:, :, 1:], surface.lift[:, :, 0])
