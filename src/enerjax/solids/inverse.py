@@ -17,8 +17,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..energy import AbstractMisfit, residual
+from ..energy import AbstractMisfit
 from ..fit.least_squares import Fit, levenberg_marquardt
+from ..path.assimilate import gauss_newton
 from ._clock import Clock
 from .collocation import System, _rows, basis_of
 from .domain import AbstractDomain
@@ -257,21 +258,7 @@ def modulus_field(domain: AbstractDomain, shape: tuple[int, ...], poisson: float
     return family
 
 
-@eqx.filter_jit
-def _laplace(misfit, theta, steps: int):
-    """Gauss–Newton from `theta`, and the Laplace covariance (JᵀJ)⁻¹ at the end."""
-
-    def look(theta):
-        f = lambda v: residual(misfit, v)
-        return f(theta), jax.jacfwd(f)(theta)
-
-    def step(_, theta):
-        r, J = look(theta)
-        return theta - jnp.linalg.lstsq(J, r)[0]
-
-    theta = jax.lax.fori_loop(0, steps, step, theta)
-    _, J = look(theta)
-    return theta, jnp.linalg.inv(J.T @ J)
+_newton = eqx.filter_jit(gauss_newton)
 
 
 def coverage(
@@ -293,6 +280,6 @@ def coverage(
         for k in jr.split(key, repeats):
             data = clean + noise * jr.normal(k, clean.shape)
             again = eqx.tree_at(lambda m: (m.data, m.noise), misfit, (data, jnp.asarray(noise)))
-            found, covariance = _laplace(again, theta, steps)
-            inside.append(jnp.abs(found - theta) < level * jnp.sqrt(jnp.diag(covariance)))
+            found, factor = _newton(again, theta, iterations=steps)
+            inside.append(jnp.abs(found - theta) < level * jnp.linalg.norm(jnp.linalg.inv(factor), axis=0))
         return jnp.mean(jnp.stack(inside).astype(float), axis=0)

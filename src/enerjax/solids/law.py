@@ -11,8 +11,9 @@ tangent stiffness between test and smoothing functions and δc the noise of the 
 
     Cov r = M Cov(c) Mᵀ + σ_f² on the reactions,
 
-and L⁻¹r with LLᵀ = Cov r is white: then E = ½‖L⁻¹r‖² is −log likelihood, its Laplace intervals and its draws by
-`chain.sample` are calibrated. M depends on the law, so the weights come from a first fit: `weigh`.
+and L⁻¹r with LLᵀ = Cov r is white: then E = ½‖L⁻¹r‖² is −log likelihood, for Laplace intervals and for draws by
+`chain.sample`. To first order only: measured 90 % intervals are too narrow (benchmarks/solids/README.md). M depends on
+the law, so the weights come from a first fit: `weigh`.
 """
 
 from collections.abc import Callable
