@@ -137,7 +137,7 @@ def train(
         raise ValueError("train: give a budget, epochs=… or max_seconds=….")
     same = jax.tree.structure(trainable) == jax.tree.structure(model)  # a mask of a callable model is itself callable
     params, static = eqx.partition(model, trainable if same else jax.tree.map(trainable, model))
-    step = _compiled_step(gradient or _gradient_of(loss, static), _value_of(loss), optimizer, static, ema)
+    step = _compiled_step(gradient or _gradient_of(loss, static), loss, optimizer, static, ema)
     zero = jnp.zeros((), jnp.int32)
     journal = Journal(directory, checkpoint_every, progress)
     state, clock = journal.open(_State(params, params, params, optimizer.init(params), zero, jnp.array(True)))
@@ -211,8 +211,7 @@ def _gradient_of(loss: Loss, static: PyTree) -> Callable:
     """Differentiation of the trainable leaves only: nothing is propagated into frozen ones."""
 
     def value_and_metrics(params, batch, key):
-        out = loss(eqx.combine(params, static), batch, key)
-        return out if isinstance(out, tuple) else (out, {})
+        return _value_and_metrics(loss, eqx.combine(params, static), batch, key)
 
     def gradient(model, batch, key):
         params = jax.tree.map(lambda s, m: m if s is None else None, static, model, is_leaf=_is_none)
@@ -221,17 +220,13 @@ def _gradient_of(loss: Loss, static: PyTree) -> Callable:
     return gradient
 
 
-def _value_of(loss: Loss) -> Callable:
-    """The loss without what it records."""
-
-    def value(model, batch, key):
-        out = loss(model, batch, key)
-        return out[0] if isinstance(out, tuple) else out
-
-    return value
+def _value_and_metrics(loss: Loss, model, batch, key):
+    """What the loss says; it may leave the metrics out."""
+    out = loss(model, batch, key)
+    return out if isinstance(out, tuple) else (out, {})
 
 
-def _compiled_step(gradient, value_of, optimizer, static, ema):
+def _compiled_step(gradient, loss, optimizer, static, ema):
     """(state, batch, key, i, factor) -> (state, loss, metrics, finite): one step, which a NaN leaves undone."""
     optimizer = optax.with_extra_args_support(optimizer)  # a line search asks for the loss; others do not see it
 
@@ -240,7 +235,7 @@ def _compiled_step(gradient, value_of, optimizer, static, ema):
         model = eqx.combine(state.params, static)
         (value, recorded), gradients = gradient(model, batch, jr.fold_in(key, i))
         gradients = jax.tree.map(lambda p, g: None if p is None else g, state.params, gradients, is_leaf=_is_none)
-        along = lambda params: value_of(eqx.combine(params, static), batch, jr.fold_in(key, i))
+        along = lambda params: _value_and_metrics(loss, eqx.combine(params, static), batch, jr.fold_in(key, i))[0]
         updates, optimiser = optimizer.update(
             gradients, state.optimiser, state.params, value=value, grad=gradients, value_fn=along
         )
