@@ -5,6 +5,7 @@ not know how many chains there are, who serves it, or whether it was interrupted
 answered is kept in the store; a resumed life hears the same answers again and goes on.
 """
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -106,13 +107,18 @@ class Run:
     rows: int
     reasons: dict[int, str]
 
+    @functools.cached_property
+    def _guess(self) -> AbstractMetric:
+        """A metric of the kind that sampling will use, for evaluations: it moves nothing."""
+        return self.adaptation.first(np.ones(self.shape.size, self.shape.dtype))
+
     def _random(self, c: int, purpose: int) -> np.random.Generator:
         """Random numbers on the host for chain c."""
         return np.random.default_rng([*np.ravel(self.keys[c]).tolist(), purpose])
 
     def _first(self, c: int) -> Generator[Request, Draws, Draws]:
-        guess = self.adaptation.first(np.ones(self.shape.size, self.shape.dtype))
-        found = yield from starts.find(lambda attempt: self.position(c, attempt), self.shape, guess, c, self.reasons)
+        propose = lambda attempt: self.position(c, attempt)
+        found = yield from starts.find(propose, self.shape, self._guess, c, self.reasons)
         return found
 
     def _path(self, c: int) -> Generator[Request, Draws, Path]:
@@ -124,9 +130,8 @@ class Run:
 
     def paths(self, numbers: range) -> Generator[Request, Draws, list[Path]]:
         """The paths from the starts of some chains."""
-        guess = self.adaptation.first(np.ones(self.shape.size, self.shape.dtype))
         anywhere = fresh_chain(np.zeros(self.shape.size, self.shape.dtype))
-        found = yield from chorus([self._path(c) for c in numbers], guess, self.rows, anywhere)
+        found = yield from chorus([self._path(c) for c in numbers], self._guess, self.rows, anywhere)
         return found
 
     def chain(self, c: int, pool: Pool | None) -> Generator[Request, Draws, AbstractMetric]:
@@ -138,7 +143,7 @@ class Run:
             store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
             store.forget(c)
         else:
-            chain, metric = unpack(state, self.adaptation.first(np.ones(self.shape.size, self.shape.dtype)))
+            chain, metric = unpack(state, self._guess)
             told.again(c, state)
         try:
             since = time.monotonic()
@@ -194,18 +199,15 @@ class Run:
 
     def _warm(self, c: int, pool: Pool | None) -> Generator[Request, Draws, tuple[Chain, AbstractMetric]]:
         random, told = self._random(c, 2), self.told
-        guess = self.adaptation.first(np.ones(self.shape.size, self.shape.dtype))
         if pool is None:
-            first = yield from self._first(c)
+            first, scale, ceiling = (yield from self._first(c)), None, np.inf
             if isinstance(self.start, starts.Mode):
-                path, spent = yield from descend(first, guess, self.start.steps, enough=1e-6)
+                path, spent = yield from descend(first, self._guess, self.start.steps, enough=1e-6)
                 told.warmup_gradients[c] += spent
-                first = yield from evaluate(first.chain, path[-1].x[None].astype(self.shape.dtype), guess)
-            first, scale, ceiling = first, None, np.inf
+                first = yield from self._at(first.chain, path[-1].x)
         else:
             x, scale = pool.start(c, random)
-            x = x[None].astype(self.shape.dtype)
-            first = yield from evaluate(fresh_chain(x[0]), x, guess)
+            first = yield from self._at(fresh_chain(x.astype(self.shape.dtype)), x)
             ceiling = pool.ceiling
         chain, metric, high = yield from self._adapt(c, first, scale, ceiling, self.schedule)
         left = self.schedule.length - told.warmup_draws[c]
@@ -213,10 +215,14 @@ class Run:
             # it has come to rest far above what the paths saw: begin again from another
             told.restarts[c] += 1
             x, scale = pool.start(c, random, other=True)
-            x = x[None].astype(self.shape.dtype)
-            first = yield from evaluate(chain, x, guess)
+            first = yield from self._at(chain, x)
             chain, metric, _ = yield from self._adapt(c, first, scale, np.inf, self.schedule.of(left))
         return chain, metric
+
+    def _at(self, chain: Chain, x: np.ndarray) -> Generator[Request, Draws, Draws]:
+        """The chain moved to x, evaluated there."""
+        found = yield from evaluate(chain, x[None].astype(self.shape.dtype), self._guess)
+        return found
 
     def _adapt(self, c, first: Draws, scale, ceiling: float, schedule: Schedule):
         """Warm up from an evaluated point: the chain, its metric, whether it rests above the ceiling."""
