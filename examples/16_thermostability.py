@@ -17,7 +17,13 @@ import matplotlib.pyplot as plt  # noqa: E402
 import optax  # noqa: E402
 
 from enerjax.learning.attribution import mutagenesis  # noqa: E402
-from enerjax.learning.phylogeny import group_distances, leave_one_group_out, neighbour_joining, robinson_foulds  # noqa: E402, E501
+from enerjax.learning.phylogeny import (  # noqa: E402
+    evolve,
+    group_distances,
+    leave_one_group_out,
+    neighbour_joining,
+    robinson_foulds,
+)
 from enerjax.learning.schedule import run  # noqa: E402
 
 TREE, SITES, LETTERS, EACH = (((0, 1), (2, 3)), ((4, 5), (6, 7))), 60, 6, 60
@@ -30,18 +36,9 @@ def mutate(sequence, rate):
     return np.where(rng.random(sequence.shape) < rate, rng.integers(0, LETTERS, sequence.shape), sequence)
 
 
-def evolve(node, sequence, warmth, found):
-    """Ancestral sequence and temperature of every species: both change on every branch."""
-    sequence, warmth = mutate(sequence, 0.25), warmth + rng.normal(0, 3.0)
-    if isinstance(node, int):
-        found[node] = sequence, warmth
-    else:
-        for child in node:
-            evolve(child, sequence, warmth, found)
-    return found
-
-
-ancestors = evolve(TREE, rng.integers(0, LETTERS, SITES), 50.0, {})
+# ancestral sequence and temperature of every species: both change on every branch
+change = lambda state: (mutate(state[0], 0.25), state[1] + rng.normal(0, 3.0))
+ancestors = evolve(TREE, (rng.integers(0, LETTERS, SITES), 50.0), change)
 species = np.repeat(np.arange(8), EACH)
 letters = np.stack([mutate(ancestors[s][0], 0.15) for s in species])
 x = np.eye(LETTERS)[letters]

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from enerjax.learning.attribution import completeness, integrated_gradients, mutagenesis
-from enerjax.learning.phylogeny import group_distances, leave_one_group_out, neighbour_joining, robinson_foulds
+from enerjax.learning.phylogeny import evolve, group_distances, leave_one_group_out, neighbour_joining, robinson_foulds
 from enerjax.learning.schedule import run
 from enerjax.learning.sequence import Reader, one_hot
 
@@ -51,16 +51,8 @@ def planted(rng, sites=48, letters=4, each=24, rate=0.3):
     """Sequences of eight species along TREE; temperature = effects of eight sites + the species' own + noise."""
     mutate = lambda s, rate: np.where(rng.random(s.shape) < rate, rng.integers(0, letters, s.shape), s)
 
-    def evolve(node, sequence, warmth, found):
-        sequence, warmth = mutate(sequence, rate), warmth + rng.normal(0, 3.0)
-        if isinstance(node, int):
-            found[node] = sequence, warmth
-        else:
-            for child in node:
-                evolve(child, sequence, warmth, found)
-        return found
-
-    ancestors = evolve(TREE, rng.integers(0, letters, sites), 50.0, {})
+    change = lambda state: (mutate(state[0], rate), state[1] + rng.normal(0, 3.0))
+    ancestors = evolve(TREE, (rng.integers(0, letters, sites), 50.0), change)
     effects = np.zeros((sites, letters))
     effects[rng.choice(sites, 8, replace=False)] = rng.normal(0, 1.5, (8, letters))
     species = np.repeat(np.arange(8), each)

@@ -4,11 +4,23 @@ Sequences of one species resemble each other, so a random split tests memory: ho
 And if hidden states carry the relations, neighbour joining of their distances gives the tree of the species.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 Tree = int | tuple  # a leaf's number, or a tuple of sub-trees
+
+
+def evolve(tree: Tree, state: Any, branch: Callable[[Any], Any]) -> dict[int, Any]:
+    """{leaf: its state} after `branch` has acted on the parent's state along every branch, the root's own included.
+
+    Branches are taken depth first, children in order, so a seeded `branch` gives the same leaves again.
+    """
+    state = branch(state)
+    if isinstance(tree, int):
+        return {tree: state}
+    return {leaf: found for child in tree for leaf, found in evolve(child, state, branch).items()}
 
 
 def leave_one_group_out(groups: Sequence | np.ndarray) -> Iterator[tuple[object, np.ndarray, np.ndarray]]:
