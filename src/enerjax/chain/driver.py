@@ -38,6 +38,7 @@ class Options:
         rows: draws per call at most.
         chunk: draws whose random numbers are made together.
         small: whether the energy works on short arrays only.
+        shared: whether vectorised chains have one metric.
     """
 
     integrator: Callable
@@ -46,6 +47,7 @@ class Options:
     rows: int = 100
     chunk: int = 16
     small: bool = False
+    shared: bool = False
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Request:
 
 @dataclass
 class Draws:
-    """What came back: arrays [draws, …] on the host."""
+    """What came back: arrays [draws, …] on the host, or [chains, draws, …] of a crowd."""
 
     chain: Chain
     draws: np.ndarray
@@ -86,7 +88,7 @@ class Draws:
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name in STATS:
-            return self.stats[:, STATS.index(name)]
+            return self.stats[..., STATS.index(name)]
         raise AttributeError(name)
 
     @classmethod
@@ -108,7 +110,7 @@ class Program:
         self.no_points = jnp.zeros((options.rows, flat.size), flat.dtype)
 
     def call(self, chain: Chain, metric: AbstractMetric, plan: Plan, key: np.ndarray, together: bool):
-        """Run it; `together` with a leading axis of chains on every argument but the energy."""
+        """Run it; `together` with a leading axis of chains on every argument but the energy and a shared metric."""
         function = _jitted(*self._static, self.flat, self.options, together)
         if not self._called:  # threads that arrive together would compile it twice
             with self._lock:
@@ -116,6 +118,23 @@ class Program:
                 self._called = True
                 return result
         return function(self.dynamic, chain, metric, plan, key)
+
+    def evaluate(self, chain: Chain, points: np.ndarray) -> Draws:
+        """Energies and forces at points [n, d], n at most `options.rows`, as one batch."""
+        padded = np.broadcast_to(points[:1], self.no_points.shape).copy()
+        padded[: len(points)] = points
+        energies, gradients = _evaluator(*self._static, self.flat)(self.dynamic, padded)
+        energies, forces = np.asarray(energies)[: len(points)], -np.asarray(gradients)[: len(points)]
+        stats = np.zeros((len(points), len(STATS)), padded.dtype)
+        stats[:, STATS.index("potential")], stats[:, STATS.index("steps")] = energies, 1
+        return Draws(chain, points.astype(padded.dtype), forces, points, stats)
+
+
+@functools.lru_cache(maxsize=64)
+def _evaluator(leaves: tuple, treedef: Any, flat: Layout):
+    static = jax.tree.unflatten(treedef, leaves)
+    of = lambda dynamic: jax.value_and_grad(Guarded(eqx.combine(dynamic, static), flat))
+    return jax.jit(lambda dynamic, points: jax.vmap(of(dynamic))(points))
 
 
 @functools.lru_cache(maxsize=64)
@@ -125,9 +144,10 @@ def _jitted(leaves: tuple, treedef: Any, flat: Layout, options: Options, togethe
 
     def run(dynamic, chain, metric, plan, key):
         energy = Guarded(eqx.combine(dynamic, static), flat)
+        several = {"shared": options.shared} if together else {}
         return driver(
             energy, chain, metric, plan, key, integrator=options.integrator, rows=options.rows, depth=options.depth,
-            max_error=options.max_error, chunk=options.chunk,
+            max_error=options.max_error, chunk=options.chunk, **several,
         )  # fmt: skip
 
     return jax.jit(run, compiler_options=_compiler_options(together, options.small))
@@ -179,6 +199,17 @@ def serve_alone(
                 life.close()
                 return None
             request = life.send(result)
+    except StopIteration as stop:
+        return stop.value
+
+
+def serve_evaluations(compiled: Program, life: Generator[Request, Draws, Any]) -> Any:
+    """Run a life that asks for evaluations only, each request as one batch: idle lanes of a crowd would cost."""
+    try:
+        request = next(life)
+        while True:
+            assert request.points is not None
+            request = life.send(compiled.evaluate(request.chain, request.points))
     except StopIteration as stop:
         return stop.value
 

@@ -107,8 +107,18 @@ class Run:
     rows: int
     reasons: dict[int, str]
 
+    def thinned(self, stats: np.ndarray) -> np.ndarray:
+        """Statistics [..., draws, k] of the kept draws; the gradients of the dropped are counted with the next kept."""
+        if self.thin == 1:
+            return stats
+        kept = stats[..., self.thin - 1 :: self.thin, :].copy()
+        for name, join in (("steps", np.sum), ("why", np.max)):
+            column = STATS.index(name)
+            kept[..., column] = join(stats[..., column].reshape(*stats.shape[:-2], -1, self.thin), axis=-1)
+        return kept
+
     @functools.cached_property
-    def _guess(self) -> AbstractMetric:
+    def guess(self) -> AbstractMetric:
         """A metric of the kind that sampling will use, for evaluations: it moves nothing."""
         return self.adaptation.first(np.ones(self.shape.size, self.shape.dtype))
 
@@ -118,7 +128,7 @@ class Run:
 
     def _first(self, c: int) -> Generator[Request, Draws, Draws]:
         propose = lambda attempt: self.position(c, attempt)
-        found = yield from starts.find(propose, self.shape, self._guess, c, self.reasons)
+        found = yield from starts.find(propose, self.shape, self.guess, c, self.reasons)
         return found
 
     def _path(self, c: int) -> Generator[Request, Draws, Path]:
@@ -130,8 +140,13 @@ class Run:
 
     def paths(self, numbers: range) -> Generator[Request, Draws, list[Path]]:
         """The paths from the starts of some chains."""
+        found = yield from self.together([self._path(c) for c in numbers])
+        return found
+
+    def together(self, parts: list[Generator[Request, Draws, Any]]) -> Generator[Request, Draws, list[Any]]:
+        """Several coroutines that ask for evaluations only, as one."""
         anywhere = fresh_chain(np.zeros(self.shape.size, self.shape.dtype))
-        found = yield from chorus([self._path(c) for c in numbers], self._guess, self.rows, anywhere)
+        found = yield from chorus(parts, self.guess, self.rows, anywhere)
         return found
 
     def chain(self, c: int, pool: Pool | None) -> Generator[Request, Draws, AbstractMetric]:
@@ -143,7 +158,7 @@ class Run:
             store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
             store.forget(c)
         else:
-            chain, metric = unpack(state, self._guess)
+            chain, metric = unpack(state, self.guess)
             told.again(c, state)
         try:
             since = time.monotonic()
@@ -162,7 +177,7 @@ class Run:
                 for i in np.nonzero(stats[:, STATS.index("why")])[0]:
                     place = np.concatenate([b.ends for b in blocks])[i]
                     told.failed(c, count + int(i) // self.thin, int(stats[i, STATS.index("why")]), place)
-                store.append(c, kept, _thinned(stats, self.thin))
+                store.append(c, kept, self.thinned(stats))
                 chain = now
                 if time.monotonic() - since > store.interval:
                     store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
@@ -197,31 +212,42 @@ class Run:
                 self.store.remember(c, kept)
             raise
 
-    def _warm(self, c: int, pool: Pool | None) -> Generator[Request, Draws, tuple[Chain, AbstractMetric]]:
-        random, told = self._random(c, 2), self.told
+    def begin(
+        self, c: int, pool: Pool | None, *, other: bool = False
+    ) -> Generator[Request, Draws, tuple[Draws, np.ndarray | None, float]]:
+        """Where chain c begins, evaluated; the scale known there, or None; the energy above which it has no weight.
+
+        Args:
+            c: its number.
+            pool: the paths; without them it begins where the user said, or at the mode below.
+            other: it was far above what the paths saw, and begins again from another.
+        """
         if pool is None:
-            first, scale, ceiling = (yield from self._first(c)), None, np.inf
+            first = yield from self._first(c)
             if isinstance(self.start, starts.Mode):
-                path, spent = yield from descend(first, self._guess, self.start.steps, enough=1e-6)
-                told.warmup_gradients[c] += spent
+                path, spent = yield from descend(first, self.guess, self.start.steps, enough=1e-6)
+                self.told.warmup_gradients[c] += spent
                 first = yield from self._at(first.chain, path[-1].x)
-        else:
-            x, scale = pool.start(c, random)
-            first = yield from self._at(fresh_chain(x.astype(self.shape.dtype)), x)
-            ceiling = pool.ceiling
+            return first, None, np.inf
+        self.told.restarts[c] += other
+        x, scale = pool.start(c, self._random(c, 3 if other else 2), other=other)
+        first = yield from self._at(fresh_chain(x.astype(self.shape.dtype)), x)
+        return first, scale, np.inf if other else pool.ceiling
+
+    def _warm(self, c: int, pool: Pool | None) -> Generator[Request, Draws, tuple[Chain, AbstractMetric]]:
+        first, scale, ceiling = yield from self.begin(c, pool)
         chain, metric, high = yield from self._adapt(c, first, scale, ceiling, self.schedule)
-        left = self.schedule.length - told.warmup_draws[c]
+        left = self.schedule.length - self.told.warmup_draws[c]
         if high and pool is not None and left > 0:
             # it has come to rest far above what the paths saw: begin again from another
-            told.restarts[c] += 1
-            x, scale = pool.start(c, random, other=True)
-            first = yield from self._at(chain, x)
-            chain, metric, _ = yield from self._adapt(c, first, scale, np.inf, self.schedule.of(left))
+            first, scale, ceiling = yield from self.begin(c, pool, other=True)
+            first.chain = first.chain._replace(index=chain.index)
+            chain, metric, _ = yield from self._adapt(c, first, scale, ceiling, self.schedule.of(left))
         return chain, metric
 
     def _at(self, chain: Chain, x: np.ndarray) -> Generator[Request, Draws, Draws]:
         """The chain moved to x, evaluated there."""
-        found = yield from evaluate(chain, x[None].astype(self.shape.dtype), self._guess)
+        found = yield from evaluate(chain, x[None].astype(self.shape.dtype), self.guess)
         return found
 
     def _adapt(self, c, first: Draws, scale, ceiling: float, schedule: Schedule):
@@ -265,17 +291,6 @@ class Run:
 
         metric, high = yield from adapt(self.adaptation, schedule, metric, run, ceiling)
         return chain, metric, high
-
-
-def _thinned(stats: np.ndarray, thin: int) -> np.ndarray:
-    """Statistics of the kept draws; gradients of the dropped ones are counted with the next kept one."""
-    if thin == 1:
-        return stats
-    kept = stats[thin - 1 :: thin].copy()
-    for name, together in (("steps", np.sum), ("why", np.max)):
-        column = STATS.index(name)
-        kept[:, column] = together(stats[:, column].reshape(-1, thin), axis=1)
-    return kept
 
 
 def pack(chain: Chain, metric) -> dict[str, np.ndarray]:

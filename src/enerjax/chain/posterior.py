@@ -129,7 +129,7 @@ class Posterior:
                 f"R-hat of {name} is {worst['max_rhat']:.3f}, over 1.01: the chains disagree. Run longer; if it stays, "
                 "look for several modes or an unidentified parameter."
             )
-        if not worst["min_ess_bulk"] > 100 * len(self.unconstrained):
+        if not worst["min_ess_bulk"] > 100 * min(len(self.unconstrained), 4):
             name = table["name"][np.argmin(table["ess_bulk"])]
             said.append(f"bulk ESS of {name} is {worst['min_ess_bulk']:.0f}: draw more, or re-parameterise {name}.")
         if worst["min_ebfmi"] < 0.3:

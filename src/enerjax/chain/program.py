@@ -159,9 +159,11 @@ def together(
     depth,
     max_error,
     chunk,
+    shared=False,
 ) -> tuple[Chain, Block]:
-    """`plan.draws` draws of each of many chains, vectorised; leading axis: chain."""
+    """`plan.draws` draws of each of many chains, vectorised; leading axis: chain; a `shared` metric has none."""
     del chunk
+    theirs = None if shared else 0
     d, dtype = chains.point.rows.shape[2], chains.point.rows.dtype
 
     def prepare(chain, metric, plan, key):
@@ -190,9 +192,10 @@ def together(
 
     def body(carry):
         n, chain, t, out, noise, seeds = carry
-        n, chain, t, out = jax.vmap(turn)(n, chain, t, out, noise, seeds, metrics, plans)
+        every = jax.vmap(turn, in_axes=(0, 0, 0, 0, 0, 0, theirs, 0))
+        n, chain, t, out = every(n, chain, t, out, noise, seeds, metrics, plans)
         return n, chain, t, out, noise, seeds
 
-    carry = jax.vmap(prepare)(chains, metrics, plans, keys)
+    carry = jax.vmap(prepare, in_axes=(0, theirs, 0, 0))(chains, metrics, plans, keys)
     _, chains, _, out, _, _ = jax.lax.while_loop(lambda c: jnp.any(c[0] < plans.draws), body, carry)
     return chains, jax.tree.map(lambda x: x[:, :rows], out)

@@ -15,6 +15,7 @@ from .._array import Energy, Key, PyTree
 from ..flow.splitting import verlet
 from . import driver, flat
 from .adaptation import AbstractAdaptation, Fixed, LowRank
+from .crowd import Crowd
 from .driver import Options, Program
 from .life import Run, Told
 from .pathfinder import Pathfinder, Pool
@@ -42,6 +43,7 @@ def sample(
     early: bool = True,
     start: AbstractStart | None = None,
     vectorise: bool | None = None,
+    pooled: bool | None = None,
     directory: str | Path | None = None,
     progress: bool | Callable[[str], None] = False,
     reasons: dict[int, str] | None = None,
@@ -67,6 +69,8 @@ def sample(
         start: what becomes of the start points: `Pathfinder()` (default) sends L-BFGS from several of them and starts
             chains from draws where the weight is; `Mode()` goes to the mode; `Given()` takes them as they are.
         vectorise: one program for all chains; default: on accelerators, while a CPU runs one thread per chain.
+        pooled: whether vectorised chains learn one metric and one step size from the draws of all; a chain then depends
+            on those beside it, and warms up in tens of draws. Default: where more than 64 chains are vectorised.
         directory: stream draws there in blocks; the same call with the same directory resumes where it was.
         progress: show a progress bar on stderr, or call this with a line of text.
         reasons: words for the user's own `why` codes.
@@ -81,6 +85,10 @@ def sample(
     """
     if min(chains, draws, thin) < 1 or warmup < 0:
         raise ValueError("sample: chains, draws and thin must be at least 1, and warmup at least 0.")
+    together = jax.default_backend() != "cpu" if vectorise is None else vectorise
+    shared = together and chains > 64 if pooled is None else pooled
+    if shared and not together:
+        raise ValueError("sample: pooled chains learn from one another, so they run together; give vectorise=True.")
     key = jr.wrap_key_data(key) if jnp.issubdtype(key.dtype, jnp.integer) else key
     start = Pathfinder() if start is None else start
     many = max(chains, start.paths if isinstance(start, Pathfinder) else 0)
@@ -90,15 +98,17 @@ def sample(
     shape = flat.layout(free(propose(starts[0])))
     widest = flat.check_energy(energy, shape)
     metric = LowRank() if metric is None else metric
-    rows = block or int(np.clip(1_000_000 // shape.size, 8, 100))
-    compiled = Program(energy, shape, Options(integrator, max_depth, rows=rows, small=widest <= 512))
+    rows = block or int(np.clip(2_000_000 // (shape.size * chains), 40, 100) if shared else
+                        np.clip(1_000_000 // shape.size, 8, 100))  # fmt: skip
+    options = Options(integrator, max_depth, rows=rows, small=widest <= 512, shared=shared)
+    compiled = Program(energy, shape, options)
     schedule = Schedule(warmup, early)
     run = {
         "key": np.asarray(jr.key_data(key)).tolist(), "chains": chains, "warmup": warmup, "draws": draws, "thin": thin,
         "parameters": [f"{n}{list(s)}" for n, s in zip(shape.names, shape.shapes, strict=True)],
         "dtype": str(shape.dtype), "target": target, "max_depth": max_depth, "early": early,
         "start": repr(start), "metric": repr(metric) if not isinstance(metric, Fixed) else "Fixed",
-    }  # fmt: skip
+    } | ({"pooled": True} if shared else {})  # fmt: skip
     store = Store(chains, draws, shape.size, len(STATS), shape.dtype, directory, run)
     report = Silent() if not progress else Progress(chains, warmup, draws, progress if callable(progress) else None)
 
@@ -112,19 +122,24 @@ def sample(
     told = Told(chains)
     common = Run(position, keys, shape, start, metric, schedule, store, report, told, target, max_depth, thin, rows,
                  reasons or {})  # fmt: skip
-    together = jax.default_backend() != "cpu" if vectorise is None else vectorise
     one = functools.partial(driver.serve_together, lanes=chains) if together else driver.serve_in_threads
     serve = lambda lives: one(compiled, keys, lives, report.refresh)
     began = time.perf_counter(), time.process_time()
     try:
         with report:
             pool = None
-            if isinstance(start, Pathfinder) and not all(store.holds(c) for c in range(chains)):
+            if isinstance(start, Pathfinder) and not all(store.holds(c) for c in range(1 if shared else chains)):
                 groups = min(start.paths, chains if together else 1 if widest <= 512 else driver.cores())
-                found = serve([common.paths(range(g, start.paths, groups)) for g in range(groups)])
+                if shared:
+                    groups = 1
+                lives = [common.paths(range(g, start.paths, groups)) for g in range(groups)]
+                found = [driver.serve_evaluations(compiled, lives[0])] if shared else serve(lives)
                 pool = Pool([found[c % groups][c // groups] for c in range(start.paths)])
                 told.path_gradients = sum(path.gradients for path in pool.paths)
-            metrics = serve([common.chain(c, pool) for c in range(chains)])
+            if shared:
+                metrics = Crowd(common, compiled, chains).live(pool)
+            else:
+                metrics = serve([common.chain(c, pool) for c in range(chains)])
     except KeyboardInterrupt:
         kept, done = _worth_keeping(store.count)
         if directory is not None or done < 4:
