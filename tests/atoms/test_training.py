@@ -76,6 +76,9 @@ def test_disk(tmp_path, data, fitted):
     assert eqx.tree_equal(again, fitted[0])
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "parameters.safetensors"]
     config = json.loads((tmp_path / "model" / "config.json").read_text())
+    first = {k: v for k, v in config.items() if k != "smoothness"} | {"format": 1}  # radial functions were unweighted
+    (tmp_path / "model" / "config.json").write_text(json.dumps(first))
+    assert load(tmp_path / "model").terms[0].config.smoothness == 0.0
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"format": 99}))
     with pytest.raises(ValueError, match="format"):
         load(tmp_path / "model")

@@ -14,7 +14,7 @@ from .equivariant import Config, Equivariant
 from .pair import CoreRepulsion
 from .potential import AbstractPotential, SumPotential
 
-FORMAT = 1
+FORMAT = 2  # 1: before Config.smoothness, radial functions unweighted
 
 
 def save(model: AbstractPotential, directory: str | Path) -> None:
@@ -49,8 +49,11 @@ def load(directory: str | Path) -> AbstractPotential:
         words = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not readable as JSON ({error}).") from None
-    if words.pop("format", None) != FORMAT or words.pop("model", None) != "equivariant":
+    written = words.pop("format", None)
+    if written not in (1, FORMAT) or words.pop("model", None) != "equivariant":
         raise ValueError(f"{path}: not a model of format {FORMAT} of this library.")
+    if written == 1:
+        words["smoothness"] = 0.0
     repulsion, dtype = words.pop("core_repulsion", None), jnp.dtype(words.pop("dtype", "float32"))
     try:
         config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in words.items()})

@@ -199,7 +199,7 @@ def neighbours_of(
     """The layout that is fastest for this structure: all pairs of a free molecule of up to 32 atoms, else a list."""
     if structure.cell is None and structure.atoms <= 32:
         return all_pairs(structure.atoms, cutoff, structure.species > 0)
-    return neighbour_list(structure, cutoff, skin=skin, like=like)
+    return neighbour_list(structure, cutoff, skin=skin, like=like, margin=1.1 if skin else 1.0)
 
 
 def _grid(structure: Structure, box: np.ndarray, reach: float, margin: float, least: int, shrink: float) -> Grid:

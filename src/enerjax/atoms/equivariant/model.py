@@ -48,6 +48,8 @@ class Config:
         order: factors of the many-body product (correlation order).
         layers: interaction layers.
         basis: Bessel functions.
+        smoothness: the n-th Bessel function enters with weight n^−smoothness. At 1 all have the same slope, so that an
+            optimiser finds smooth radial functions first; held-out forces are better for it.
         hidden: widths of the radial MLP.
         readout: width of the last readout's MLP.
         mean_neighbours: normalises sums over neighbours.
@@ -63,6 +65,7 @@ class Config:
     order: int = 3
     layers: int = 2
     basis: int = 8
+    smoothness: float = 1.0
     hidden: tuple[int, ...] = (32, 32)
     readout: int = 16
     mean_neighbours: float = 15.0
@@ -178,7 +181,9 @@ class Equivariant(AbstractPotential):
         length = jnp.sqrt(jnp.maximum(x * x + y * y + z * z, 1e-12))
         inverse = 1.0 / length
         edges = jnp.stack(spherical_harmonics(x * inverse, y * inverse, z * inverse, c.l_max), 1)
-        basis = jnp.stack(bessel(length, c.cutoff, c.basis), -1)
+        slope = np.arange(1, c.basis + 1) ** -c.smoothness
+        slope = slope / np.sqrt(np.mean(slope**2))
+        basis = jnp.stack([float(w) * b for w, b in zip(slope, bessel(length, c.cutoff, c.basis), strict=True)], -1)
         norm = c.mean_neighbours**-0.5
         colour = take(kind if self.embedding is None else kind @ self.embedding)
         atoms, k, _ = r.shape
