@@ -14,4 +14,5 @@ from .loop import cosine as cosine
 from .loop import flat_then_cosine as flat_then_cosine
 from .loop import train as train
 from .parallel import data_parallel as data_parallel
+from .quasi_newton import quasi_newton as quasi_newton
 from .soap import soap as soap
