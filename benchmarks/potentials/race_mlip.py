@@ -91,10 +91,11 @@ def evaluation(numbers, positions, cell=None):
     return lambda: jax.block_until_ready(predict(field.params, g))
 
 
-tasks = {
-    "ef_molecule": evaluation(data["Z"], data["R"][0]),
-    "train_batch5": training_step(5),
-    "ef_water192": evaluation(*water_box(4)),
-    "ef_water648": evaluation(*water_box(6)),
-}
-serve(tasks, {"channels": channels, "parameters": int(sum(x.size for x in jax.tree.leaves(field.params)))})
+if __name__ == "__main__":
+    tasks = {
+        "ef_molecule": evaluation(data["Z"], data["R"][0]),
+        "train_batch5": training_step(5),
+        "ef_water192": evaluation(*water_box(4)),
+        "ef_water648": evaluation(*water_box(6)),
+    }
+    serve(tasks, {"channels": channels, "parameters": int(sum(x.size for x in jax.tree.leaves(field.params)))})
