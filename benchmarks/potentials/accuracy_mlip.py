@@ -1,4 +1,4 @@
-"""Peer of `accuracy.py`: mlip on the same split for the same CPU seconds, its own optimiser with a rate falling to zero.
+"""Peer of `accuracy.py`: mlip on the same split for the same CPU seconds, its own optimiser, the rate falling to zero.
 
 env-mlip/bin/python benchmarks/potentials/accuracy_mlip.py train_300K.extxyz 32 test_300K.extxyz 300
 
