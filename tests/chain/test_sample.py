@@ -128,7 +128,7 @@ def test_bad_input_is_told_before_sampling(energy, initial, said, key):
         chain.sample(energy, initial, key, chains=1)
 
 
-def test_files_and_arviz(schools, tmp_path):
+def test_files_and_arviz(schools, tmp_path, monkeypatch):
     az = pytest.importorskip("arviz")
     data = schools.to_arviz()
     assert data.posterior["z"].shape == (4, 1000, 8)
@@ -138,6 +138,12 @@ def test_files_and_arviz(schools, tmp_path):
     np.testing.assert_allclose(again.posterior["tau"], schools.draws["tau"])
     with pytest.raises(ValueError, match="nc"):
         schools.save(tmp_path / "p.txt")
+    xarray, _ = pytest.importorskip("xarray"), pytest.importorskip("zarr")
+    tree = xarray.open_datatree(str(schools.save(tmp_path / "p.zarr")), engine="zarr")
+    np.testing.assert_array_equal(tree["posterior"]["tau"], schools.draws["tau"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install"):
+        schools.save(tmp_path / "p.zarr")
     text = str(schools.summary())
     assert "tau" in text and "max_rhat" in text
 
@@ -156,6 +162,16 @@ def test_command_line(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     row = json.loads([line for line in result.output.splitlines() if line.startswith("{")][-1])
     assert row["divergences"] == 0 and row["min_ess_bulk"] > 100 and out.exists()
+    where = {}
+    for start in ("given", "mode", "variational"):
+        few = ["--draws", "20", "--chains", "1", "--warmup", "40", "--start", start, "--seed", "1"]
+        file = tmp_path / f"{start}.nc"
+        result = CliRunner().invoke(app, ["sample", str(model), "--out", str(file), "--json", "--no-plots", *few])
+        assert result.exit_code == 0, result.output
+        where[start] = json.loads([line for line in result.output.splitlines() if line.startswith("{")][-1])
+    assert where["mode"]["gradients"] > where["given"]["gradients"], "the descent costs gradients"
+    assert "Pareto-k" in result.output
+    assert CliRunner().invoke(app, ["sample", str(model), "--start", "nowhere"]).exit_code == 2
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     assert CliRunner().invoke(app, ["sample", str(empty)]).exit_code == 2

@@ -1,5 +1,6 @@
 """The door to ArviZ, both of its lines: `InferenceData` (0.x) and xarray's `DataTree` (1.x); files and plots."""
 
+import importlib.util
 import re
 import shutil
 import warnings
@@ -52,15 +53,27 @@ def to_arviz(posterior) -> Any:
     return az.from_dict(**groups)
 
 
+def check_path(path: str | Path) -> Path:
+    """The path, if `save` can write there.
+
+    Raises:
+        ValueError: if it ends neither in .nc nor in .zarr, or in .zarr and zarr is not installed.
+    """
+    path = Path(path)
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"{path.name!r} ends neither in .nc nor in .zarr.")
+    if path.suffix == ".zarr" and importlib.util.find_spec("zarr") is None:
+        raise ValueError(f"{path.name!r} needs zarr: pip install 'enerjax[zarr]', or give a name ending in .nc.")
+    return path
+
+
 def save(posterior, path: str | Path) -> Path:
     """Write `path`: NetCDF if it ends in .nc, a Zarr store if it ends in .zarr; whole or not at all.
 
     Raises:
-        ValueError: on any other ending.
+        ValueError: as `check_path`.
     """
-    path = Path(path)
-    if path.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"save: {path.name!r} ends neither in .nc nor in .zarr.")
+    path = check_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = to_arviz(posterior)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -68,7 +81,11 @@ def save(posterior, path: str | Path) -> Path:
         data.to_netcdf(str(part))
     else:
         shutil.rmtree(part, ignore_errors=True)
-        data.to_zarr(str(part))
+        # an InferenceData writes by zarr 2 only, xarray by both
+        tree = data.to_datatree() if hasattr(data, "to_datatree") else data
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr's own, about the encoding of names
+            tree.to_zarr(str(part))
         shutil.rmtree(path, ignore_errors=True)
     part.replace(path)
     return path

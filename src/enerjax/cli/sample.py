@@ -1,12 +1,22 @@
 """`enerjax sample MODEL.py`: a file that defines an energy, its posterior as NetCDF or Zarr with summary and plots."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .common import Json, Seed, run, say
+
+
+class Start(StrEnum):
+    """What becomes of the points that `initial` gives; names of `chain`, and its variational Gaussian."""
+
+    pathfinder = "pathfinder"
+    mode = "mode"
+    given = "given"
+    variational = "variational"
 
 
 def command(
@@ -19,6 +29,13 @@ def command(
     out: Annotated[Path, typer.Option(help="Where the posterior goes: .nc (NetCDF) or .zarr.")] = Path("posterior.nc"),
     target: Annotated[float, typer.Option(min=0.5, max=0.999, help="Acceptance the step size is tuned for.")] = 0.8,
     thin: Annotated[int, typer.Option(min=1, help="Keep every so many-th draw.")] = 1,
+    start: Annotated[
+        Start,
+        typer.Option(
+            help="Chains start from draws of Gaussians along L-BFGS paths, at the mode, where initial(key) says, or "
+            "from the Gaussian of lowest free energy."
+        ),
+    ] = Start.pathfinder,
     plots: Annotated[bool, typer.Option(help="Write trace, rank, pair and energy plots beside the posterior.")] = True,
     seed: Seed = 0,
     json: Json = False,
@@ -29,10 +46,10 @@ def command(
     `initial(key)`, a start point; or an `energy` made by `enerjax.energy.posterior`, whose parameters may be
     constrained.
     """
-    run(lambda: _sample(model, chains, warmup, draws, out, target, thin, plots, seed), json)
+    run(lambda: _sample(model, chains, warmup, draws, out, target, thin, start, plots, seed), json)
 
 
-def _sample(path, chains, warmup, draws, out, target, thin, with_plots, seed):
+def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, seed):
     # the compiled program is kept between runs, so that a resumed one starts at once; the user's setting wins
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "enerjax" / "xla"))
@@ -43,22 +60,31 @@ def _sample(path, chains, warmup, draws, out, target, thin, with_plots, seed):
     import jax
     import jax.random as jr
 
-    from ..chain import sample
+    from ..chain import Given, Mode, Pathfinder, sample, variational
+    from ..chain.arviz import check_path
     from ..chain.arviz import plots as figures
     from .report import save
 
-    if out.suffix not in (".nc", ".zarr"):
-        raise ValueError(f"--out: {out.name!r} ends neither in .nc nor in .zarr")
+    check_path(out)
     with jax.enable_x64(True):
         energy, initial = load(path)
         # unfinished draws wait beside the result; another model text or other settings start afresh
-        identity = hashlib.sha256(path.read_bytes() + repr((chains, warmup, draws, target, thin, seed)).encode())
+        identity = hashlib.sha256(
+            path.read_bytes() + repr((chains, warmup, draws, target, thin, seed, start.value)).encode()
+        )
         part = out.with_name(f".{out.name}.{identity.hexdigest()[:12]}")
         if (part / "run.json").exists():
             say(f"resuming from {part}")
+        if start is Start.variational:
+            key = jr.fold_in(jr.key(seed), 1)
+            fitted = variational(energy, initial(key) if callable(initial) else initial, key)
+            say(f"variational free energy {fitted.free_energy:.4g}, Pareto-k {fitted.pareto_k:.2f}")
+            constrain = getattr(energy, "constrain", lambda x: x)
+            initial = lambda key: constrain(fitted.initial(key))
+        kinds = {Start.pathfinder: Pathfinder(), Start.mode: Mode()}
         posterior = sample(
             energy, initial, jr.key(seed), chains=chains, warmup=warmup, draws=draws, target=target, thin=thin,
-            directory=part, progress=say,
+            start=kinds.get(start, Given()), directory=part, progress=say,
         )  # fmt: skip
         say(str(posterior.summary()))
         posterior.save(out)
