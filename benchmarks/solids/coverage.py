@@ -4,11 +4,13 @@
 
 Lamé's λ and μ of Haghighat's plate from 50 displacements with 1 % noise: Laplace intervals over 1000 data sets, and
 quantiles of `chain.sample` over 100 (one run: the joint posterior of independent data sets is a product). Then Young's
-modulus as a field of a plate on rollers that is pulled: the error of 4 × 4 Bernstein coefficients where the truth (a
-soft spot) is not in the family and the readings come from a forward solve with other features, and Laplace intervals of
-3 × 3 coefficients over 100 data sets.
+modulus as a field of a plate on rollers that is pulled, ln E in Bernstein polynomials, from 225 displacements with 1 %
+noise: the error where the truth (a soft spot) is not in the family and the readings come from a strong-form solve with
+other features; Laplace intervals over 100 data sets, without a prior and with truths drawn from it, the noise known
+and estimated; and `chain.sample` over 100 data sets.
 """
 
+import dataclasses
 import sys
 import time
 
@@ -20,17 +22,21 @@ import numpy as np
 
 from enerjax import chain
 from enerjax.energy import AbstractEnergy
-from enerjax.solids import Collocation, Problem, Symmetry, Traction, inverse, problems, solve
+from enerjax.fit.least_squares import levenberg_marquardt
+from enerjax.path.assimilate import Background
+from enerjax.solids import Collocation, Problem, Ritz, Symmetry, Traction, inverse, problems, readings, solve
 from enerjax.solids.domain import Rectangle
 from enerjax.solids.material import IsotropicElastic, lame
+from enerjax.solids.specimen import Specimen, specimen_misfit
 
 jax.config.update("jax_enable_x64", True)
+SPREAD = 0.3  # of the prior of ln E
 
 
 class Product(AbstractEnergy):
     """Σ_d E(x_d; data d): independent data sets as one energy."""
 
-    misfit: inverse.Interpolated
+    misfit: readings.Interpolated
     data: jax.Array  # [sets, readings]
 
     def __call__(self, x):
@@ -54,16 +60,13 @@ def moduli():
     print(f"noise-free λ, μ: relative errors {wrong}, {spent:.1f} CPU s with compilation", flush=True)
     begin = time.process_time()
     quick = misfit.interpolate(jnp.log(truth), 8 * jnp.sqrt(jnp.diag(covariance)))
-    share = inverse.coverage(quick, truth, noise, jr.key(2), 1000)
+    share = readings.coverage(quick, jnp.log(truth), jr.key(2), 1000).mean(axis=0)
     spent = time.process_time() - begin
     print(f"Laplace, 1000 data sets: {share[0]:.3f} (λ) {share[1]:.3f} (μ), {spent:.1f} CPU s", flush=True)
     begin, sets = time.process_time(), 100
     clean, theta = quick.predict(jnp.log(truth)), jnp.log(truth)
     data = clean[None] + noise * jr.normal(jr.key(3), (sets, clean.size))
-    start = lambda key: theta + 0.001 * jr.normal(key, (sets, 2))
-    posterior = chain.sample(Product(quick, data), start, jr.key(4), chains=2, warmup=300, draws=500)
-    low, high = np.quantile(np.asarray(posterior.draws).reshape(-1, sets, 2), [0.05, 0.95], axis=0)
-    share = np.mean((low < np.asarray(theta)) & (np.asarray(theta) < high), axis=0)
+    share = sampled(quick, data, theta, 0.001)
     spent = time.process_time() - begin
     print(f"chain.sample, {sets} data sets: {share[0]:.2f} (λ) {share[1]:.2f} (μ), {spent:.1f} CPU s", flush=True)
 
@@ -72,43 +75,76 @@ def field():
     """Young's modulus as a field."""
     plate = Rectangle((0, 0), (1, 1))
     rollers = {"left": Symmetry(), "bottom": Symmetry(), "right": Traction((1.0, 0.0)), "top": Traction((0.0, 0.5))}
-    spot = lambda x: 1 - 0.5 * jnp.exp(-jnp.sum((x - 0.4) ** 2) / (2 * 0.3**2))
-    lam, mu = lame(1.0, 0.3)
-    problem = Problem(
-        plate, lambda x: IsotropicElastic(lam * spot(x), mu * spot(x)), rollers, heterogeneous=True, name="soft_spot"
-    )
-    solution = solve(problem, 1, method=Collocation(features=250, interior=20, boundary=30, widths=(1.4,)))
     t = (np.arange(15) + 0.5) / 15
     points = np.stack([a.ravel() for a in np.meshgrid(t, t, indexing="ij")], 1)
-    exact = solution.displacement(points)
-    noise = 0.01 * float(jnp.std(exact))
-    data = exact + noise * jr.normal(jr.key(5), exact.shape)
-    shape = (4, 4)
-    family = inverse.modulus_field(plate, shape, 0.3)
-    method = Collocation(features=100, interior=14, boundary=20, widths=(1.2,))
-    begin = time.process_time()
-    misfit = inverse.moduli_misfit(problem, family, 16, points, data, noise, jr.key(0), method)
-    fit, _ = inverse.identify(misfit, jnp.ones(16))
+    problem = Problem(plate, IsotropicElastic.from_young(1.0, 0.3), rollers, name="plate")
+    body = Specimen.create(problem, points, jr.key(0), method=Ritz(features=100, interior=16, boundary=20, cut=1e-8))
+
+    def misfit(n, exact=None):
+        """n × n coefficients of ln E, readings with 1 % noise of a homogeneous plate or of what `exact` says."""
+        family = inverse.log_modulus_field(plate, (n, n), 0.3)
+        bare = specimen_misfit(body, family, jnp.zeros((1, len(points), 2)), (1.0, 1.0))
+        data = bare.predict(jnp.zeros(n * n)) if exact is None else exact.reshape(1, -1)
+        noise = jnp.full(data.shape, 0.01 * float(jnp.std(data)))
+        return family, eqx.tree_at(lambda m: (m.data, m.noise), bare, (data, noise))
+
+    spot = lambda x: 1 - 0.5 * jnp.exp(-jnp.sum((x - 0.4) ** 2) / (2 * 0.3**2))
+    lam, mu = lame(1.0, 0.3)
+    soft = dataclasses.replace(
+        problem, material=lambda x: IsotropicElastic(lam * spot(x), mu * spot(x)), heterogeneous=True
+    )
+    exact = solve(soft, 1, method=Collocation(features=250, interior=20, boundary=30, widths=(1.4,)))
     inside = plate.interior(12)
-    found = jax.vmap(lambda x: family(jnp.exp(fit.value))(x).mu / mu)(inside.x)
     true = jax.vmap(spot)(inside.x)
-    wrong = float(jnp.sqrt(jnp.sum(inside.w * (found - true) ** 2) / jnp.sum(inside.w * true**2)))
-    freedom = data.size - 16
+    for n in (4, 6):
+        family, readings_of = misfit(n, exact.displacement(points))
+        noisy = readings_of.data + readings_of.noise * jr.normal(jr.key(5), readings_of.data.shape)
+        readings_of = eqx.tree_at(lambda m: m.data, readings_of, noisy)
+        begin = time.process_time()
+        fit = levenberg_marquardt(readings_of + Background(jnp.zeros(n * n), SPREAD), jnp.zeros(n * n))
+        found = jax.vmap(lambda x, f=family, v=fit.value: f(v)(x).mu / mu)(inside.x)
+        wrong = float(jnp.sqrt(jnp.sum(inside.w * (found - true) ** 2) / jnp.sum(inside.w * true**2)))
+        chi = 2 * float(readings_of(fit.value)) / readings_of.data.size
+        print(
+            f"soft spot by {n} × {n} coefficients of ln E, prior 0 ± {SPREAD}: relative L2 error {wrong:.1e}, χ² per "
+            f"reading {chi:.3f}, {time.process_time() - begin:.1f} CPU s with compilation",
+            flush=True,
+        )
+    prior = lambda n: Background(jnp.zeros(n * n), SPREAD)
+    drawn = lambda n: lambda key: SPREAD * jr.normal(key, (n * n,))
+    fixed = 0.3 * jr.normal(jr.key(9), (9,))
+    cases = {
+        "3 × 3, one truth, no prior, noise known": (3, fixed, {}),
+        "3 × 3, one truth, no prior, noise estimated": (3, fixed, {"noise_known": False}),
+        f"5 × 5, truths drawn from the prior 0 ± {SPREAD}": (5, drawn(5), {"prior": prior(5)}),
+    }
+    for name, (n, truth, options) in cases.items():
+        begin = time.process_time()
+        share = readings.coverage(misfit(n)[1], truth, jr.key(6), 100, steps=6, **options).mean(axis=0)
+        print(
+            f"ln E, {name}: Laplace intervals held the truth in {float(share.mean()):.3f} of 100 data sets (single "
+            f"coefficients {float(share.min()):.2f}–{float(share.max()):.2f}), {time.process_time() - begin:.1f} CPU s",
+            flush=True,
+        )
+    begin, sets, theta = time.process_time(), 100, 0.3 * jr.normal(jr.key(10), (4,))
+    made = misfit(2)[1]
+    low, high = readings.intervals(made, theta)
+    quick = made.interpolate(theta, 4 * (high - low) / 2, 5)
+    clean = quick.predict(theta)
+    data = clean[None] + quick.noise[None] * jr.normal(jr.key(3), (sets, clean.size))
+    share = sampled(quick, data, theta, 0.1 * (high - low))
     print(
-        f"modulus field from {len(points)} points with 1 % noise: relative L2 error {wrong:.1e}, χ²/freedom "
-        f"{2 * fit.energy / freedom:.3f}, {time.process_time() - begin:.1f} CPU s with compilation",
-        flush=True,
+        f"ln E, 2 × 2: chain.sample over {sets} data sets {share}, {time.process_time() - begin:.1f} CPU s", flush=True
     )
-    begin = time.process_time()
-    truth = 1 + 0.4 * jr.uniform(jr.key(9), (9,), minval=-1.0)
-    family = inverse.modulus_field(plate, (3, 3), 0.3)
-    misfit = inverse.moduli_misfit(problem, family, 9, points, data, noise, jr.key(0), method)
-    share = inverse.coverage(misfit, truth, noise, jr.key(6), 100, steps=8)
-    print(
-        f"Laplace, 100 data sets: intervals of 3 × 3 coefficients held the truth in {float(jnp.mean(share)):.3f} "
-        f"(single ones {float(share.min()):.2f}–{float(share.max()):.2f}), {time.process_time() - begin:.1f} CPU s",
-        flush=True,
-    )
+
+
+def sampled(misfit, data, theta, spread):
+    """The share of data sets whose 90 % interval by `chain.sample` holds theta."""
+    start = lambda key: theta + spread * jr.normal(key, (len(data), theta.size))
+    posterior = chain.sample(Product(misfit, data), start, jr.key(4), chains=2, warmup=300, draws=500)
+    draws = np.asarray(posterior.draws).reshape(-1, len(data), theta.size)
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+    return np.mean((low < np.asarray(theta)) & (np.asarray(theta) < high), axis=0)
 
 
 if __name__ == "__main__":

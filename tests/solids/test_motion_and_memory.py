@@ -17,6 +17,7 @@ from enerjax.solids import (
     Periodic,
     Problem,
     Ritz,
+    SolveError,
     Symmetry,
     Traction,
     march,
@@ -69,6 +70,20 @@ def test_plastic_loading_and_unloading_in_uniaxial_strain():
         assert jnp.allclose(sigma[:, 1, 1], kappa * e - q_ / 3, rtol=1e-4)
     with pytest.raises(ValueError, match="no memory"):
         march(pulled(IsotropicElastic(1.0, 0.5)), [1.0])
+
+
+def test_beyond_the_limit_load_the_last_state_is_kept():
+    """Perfect plasticity in plane strain, pulled: equilibrium up to the traction 2Y/√3, none beyond."""
+    Y = 0.01
+    sides = {"left": Symmetry(), "bottom": Symmetry(), "top": Free(), "right": Traction((2 * Y / np.sqrt(3.0), 0.0))}
+    bar = Problem(SQUARE, J2.virgin(1.0, 0.5, Y), sides, name="bar")
+    message = "bar: no equilibrium at load 1.01 .*last equilibrium is at load 0.98.*limit load"
+    with pytest.raises(SolveError, match=message) as caught:
+        march(bar, [0.7, 0.98, 1.01, 1.2], method=SMALL)
+    assert caught.value.load == 0.98
+    assert caught.value.state is not None
+    elastic = 0.98 * 2 * Y / np.sqrt(3.0) * (1 - (2 / 7) ** 2) / (9 / 7)  # σ (1 − ν²)/E
+    assert elastic < float(caught.value.state.displacement([[1.0, 0.5]])[0, 0]) < 5 * elastic
 
 
 def test_relaxation_of_a_held_body_is_backward_euler_of_the_branches():

@@ -103,6 +103,29 @@ def test_energy_and_strong_form_agree_and_work_is_reciprocal():
     assert jnp.allclose(-2 * energy, work(pull, first), rtol=1e-9)  # Clapeyron
 
 
+def test_weak_form():
+    """Virtual work vanishes at the exact solution; where it vanishes is the solution, as well as 20 features can."""
+    from enerjax.energy import Misfit
+    from enerjax.fit.least_squares import gauss_newton
+    from enerjax.solids.collocation import basis_of
+    from enerjax.solids.field import LinearField
+    from enerjax.solids.residual import PotentialEnergy, WeakForm
+    from enerjax.solids.survey import built_in, survey
+
+    problem = problems.thick_cylinder()
+    built, _ = built_in(survey(problem, 8, 8, Clock()), 2)
+    basis = basis_of(survey(problem, 8, 8, Clock()), jr.key(0), 20, 1.0)
+    field = lambda c: LinearField(basis, built, c)
+    weak = WeakForm(PotentialEnergy.create(problem, 20, 20), field(jnp.zeros((2, basis.size))))
+    there = eqx.filter_jit(lambda w: w.residual(problem.exact))(weak)
+    away = eqx.filter_jit(lambda w: w.residual(lambda x: 1.01 * problem.exact(x)))(weak)
+    assert float(jnp.abs(there).max()) < 1e-9 and float(jnp.abs(away).max()) > 1e-3
+    fit = gauss_newton(Misfit(lambda c: weak.residual(field(c))), jnp.zeros((2, basis.size)), iterations=3)
+    x = problem.domain.sample(jr.key(1), 30)
+    exact = jax.vmap(problem.exact)(x)
+    assert jnp.linalg.norm(jax.vmap(field(fit.value))(x) - exact) < 5e-3 * jnp.linalg.norm(exact)
+
+
 def test_finite_strain():
     s = solve(problems.neo_hookean(), 0, method=dataclasses.replace(SMALL, features=150, interior=16, boundary=24))
     assert s.errors(13)["displacement_relative_l2"] < 1e-6

@@ -8,6 +8,8 @@ from . import kinematics as kinematics
 from . import law as law
 from . import material as material
 from . import problems as problems
+from . import readings as readings
+from . import specimen as specimen
 from .condition import Clamped as Clamped
 from .condition import Displacement as Displacement
 from .condition import Free as Free

@@ -9,27 +9,26 @@ goes to `chain.sample`.
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..energy import AbstractMisfit
-from ..fit.least_squares import Fit, levenberg_marquardt
-from ..path.assimilate import gauss_newton
+from ..fit.least_squares import Fit, jacobian, levenberg_marquardt
 from ._clock import Clock
 from .collocation import System, _rows, basis_of
 from .domain import AbstractDomain
 from .material import IsotropicElastic, lame
 from .method import Collocation
 from .problem import Problem
+from .readings import AbstractReadings
 from .survey import check_support, survey
 
 
-class ModuliMisfit(AbstractMisfit):
+class ModuliMisfit(AbstractReadings):
     """E(θ) = ½ ‖(u(λ(θ)) − y)/σ‖², θ = ln λ: readings of displacement against the solution for moduli λ.
 
     A(λ) = A₀ + Σ_k λ_k A_k; every array is a leaf, so new readings or another noise compile nothing.
@@ -55,67 +54,6 @@ class ModuliMisfit(AbstractMisfit):
         weights = jnp.concatenate([jnp.ones((1,), x.dtype), jnp.exp(x)])
         A, b = jnp.einsum("k,kmn->mn", weights, self.rows), jnp.einsum("k,km->m", weights, self.right)
         return self.lifted + self.sensors @ equilibrium(A, b, self.ridge)
-
-    def residual(self, x: Float[Array, " K"]):
-        """(u − y)/σ."""
-        return (self.predict(x) - self.data) / self.noise
-
-    def interpolate(self, centre: Float[Array, " K"], radius: Float[Array, " K"], degree: int = 8) -> "Interpolated":
-        """The same misfit within `centre` ± `radius`, its predictions by Chebyshev interpolation in every modulus: a
-        few hundred multiplications instead of a QR, so that samplers may ask millions of times.
-
-        Raises:
-            ValueError: the interpolant misses a solve by more than 1/100 of the noise somewhere: the radius is too
-                large for the degree.
-        """
-        with jax.enable_x64(True):
-            centre, radius = jnp.asarray(centre, float), jnp.asarray(radius, float)
-            K, n = centre.shape[0], degree + 1
-            t = np.cos((np.arange(n) + 0.5) * np.pi / n)
-            grid = np.stack([g.ravel() for g in np.meshgrid(*[t] * K, indexing="ij")], axis=1)
-            predict = eqx.filter_jit(lambda m, x: jax.lax.map(m.predict, x))
-            values = np.asarray(predict(self, centre[None] + radius[None] * grid)).reshape(*[n] * K, -1)
-            inverse = np.linalg.inv(np.cos(np.arange(n)[None, :] * np.arccos(t)[:, None]))
-            for k in range(K):
-                values = np.moveaxis(np.tensordot(inverse, values, axes=(1, k)), 0, k)
-            made = Interpolated(jnp.asarray(values), centre, radius, self.data, self.noise)
-            probes = centre[None] + radius[None] * jr.uniform(jr.key(0), (8, K), minval=-1.0, maxval=1.0)
-            gap = float(jnp.max(jnp.abs(jax.vmap(made.predict)(probes) - predict(self, probes))))
-            if not gap <= 0.01 * float(self.noise):
-                raise ValueError(f"interpolation misses by {gap:.1e}, noise {float(self.noise):.1e}: lower the radius")
-            return made
-
-
-class Interpolated(AbstractMisfit):
-    """E(θ) = ½ ‖(u(θ) − y)/σ‖², u(θ) = Σ C_{ij…} T_i(t₁) T_j(t₂) …, t = (θ − centre)/radius; +∞ outside |t| ≤ 1.
-
-    Attributes:
-        coefficients: C, [degree + 1, …, readings].
-        centre, radius: the box, [K].
-        data, noise: y and σ.
-    """
-
-    coefficients: Float[Array, "..."]
-    centre: Float[Array, " K"]
-    radius: Float[Array, " K"]
-    data: Float[Array, " readings"]
-    noise: float | Array
-
-    def predict(self, x: Float[Array, " K"]) -> Float[Array, " readings"]:
-        """u at the sensors."""
-        t = (x - self.centre) / self.radius
-        value = self.coefficients
-        for k in range(x.shape[0]):
-            waves = [jnp.ones_like(t[k]), t[k]]
-            for _ in range(value.shape[0] - 2):
-                waves.append(2 * t[k] * waves[-1] - waves[-2])
-            value = jnp.tensordot(jnp.stack(waves), value, axes=1)
-        return value
-
-    def residual(self, x: Float[Array, " K"]):
-        """(u − y)/σ."""
-        inside = jnp.all(jnp.abs(x - self.centre) <= self.radius)
-        return jnp.where(inside, (self.predict(x) - self.data) / self.noise, jnp.inf)
 
 
 def _factor(A, ridge):
@@ -200,7 +138,8 @@ def moduli_misfit(
             A, b = np.einsum("mq,kmn->kqn", Q, A), np.einsum("mq,km->kq", Q, b)
         x = jnp.asarray(points, float)
         sensors, lifted = _sensors(base, basis, x, problem.dimension)
-        return ModuliMisfit(jnp.asarray(A), jnp.asarray(b), sensors, lifted, jnp.asarray(data, float).ravel(), noise)
+        A, b, readings = jnp.asarray(A), jnp.asarray(b), jnp.asarray(data, float).ravel()
+        return ModuliMisfit(rows=A, right=b, sensors=sensors, lifted=lifted, data=readings, noise=noise)
 
 
 def _sensors(system: System, basis, x, d: int):
@@ -216,13 +155,17 @@ def _sensors(system: System, basis, x, d: int):
 
 
 def identify(
-    misfit: ModuliMisfit, start: Float[Array, " K"] | list[float], **options
+    misfit: AbstractReadings, start: Float[Array, " K"] | list[float], *, logarithm: bool = True, **options
 ) -> tuple[Fit, Float[Array, "K K"]]:
-    """Moduli (as ln λ) by Gauss–Newton with damping, and their Laplace covariance (JᵀJ)⁻¹."""
+    """Unknowns by Gauss–Newton with damping, and their Laplace covariance (JᵀJ)⁻¹.
+
+    `logarithm` says that the misfit's unknowns are the logarithms of `start`, as those of `moduli_misfit` are.
+    """
     with jax.enable_x64(True):
         options = {"damping": 1e-6, "iterations": 30, **options}
-        fit = levenberg_marquardt(misfit, jnp.log(jnp.asarray(start, float)), **options)
-        J = eqx.filter_jit(lambda e, v: jax.jacfwd(e.residual)(v))(misfit, fit.value)
+        first = jnp.asarray(start, float)
+        fit = levenberg_marquardt(misfit, jnp.log(first) if logarithm else first, **options)
+        _, J = eqx.filter_jit(partial(jacobian, forward=True))(misfit, fit.value)
         return fit, jnp.linalg.inv(J.T @ J)
 
 
@@ -258,28 +201,25 @@ def modulus_field(domain: AbstractDomain, shape: tuple[int, ...], poisson: float
     return family
 
 
-_newton = eqx.filter_jit(gauss_newton)
+def log_modulus_field(domain: AbstractDomain, shape: tuple[int, ...], poisson: float) -> Callable:
+    """Young's modulus as E(x) = exp Σ_k θ_k B_k(x): θ ↦ (x ↦ material), for `specimen`, which asks for no linearity.
 
+    Positive for any θ. In E = Σ_k e^θ_k B_k the best coefficients of a soft spot may be negative: ln of them runs off
+    to −∞, and with it every interval; here they cannot.
 
-def coverage(
-    misfit: ModuliMisfit | Interpolated,
-    truth,
-    noise: float,
-    key,
-    repeats: int,
-    level: float = 1.6448536,
-    steps: int = 4,
-) -> Float[Array, " K"]:
-    """The share of synthetic data sets whose Laplace interval (±`level` standard deviations; 90 % by default)
-    holds the truth: 0.9 ± 0.03 over 100 of them where the misfit is nearly quadratic.
+    Args:
+        domain: whose bounding box carries the polynomials.
+        shape: how many along each direction.
+        poisson: ν, the same everywhere.
     """
-    with jax.enable_x64(True):
-        theta = jnp.log(jnp.asarray(truth, float))
-        clean = eqx.filter_jit(lambda m, t: m.predict(t))(misfit, theta)
-        inside = []
-        for k in jr.split(key, repeats):
-            data = clean + noise * jr.normal(k, clean.shape)
-            again = eqx.tree_at(lambda m: (m.data, m.noise), misfit, (data, jnp.asarray(noise)))
-            found, factor = _newton(again, theta, iterations=steps)
-            inside.append(jnp.abs(found - theta) < level * jnp.linalg.norm(jnp.linalg.inv(factor), axis=0))
-        return jnp.mean(jnp.stack(inside).astype(float), axis=0)
+    exponent = modulus_field(domain, shape, poisson)
+    lam, mu = lame(1.0, poisson)
+
+    def family(theta):
+        def material(x):
+            young = jnp.exp(exponent(theta)(x).mu / mu)
+            return IsotropicElastic(lam * young, mu * young, poisson)
+
+        return material
+
+    return family

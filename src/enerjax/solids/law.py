@@ -167,14 +167,14 @@ def setting(
         root = V[kept].T / s[kept]
         half = np.einsum("njN,Na->nja", np.asarray(slopes), root)
         influence = np.einsum("il,nja->nijla", np.eye(d), half).reshape(len(x), d, d, -1)
-        held = _held(look, d)
-        names, lifts = [(part, i) for part in held for i in held[part]], _lifts(look, held)
+        parts = held(look, d)
+        names, ones = [(part, i) for part in parts for i in parts[part]], lifts(look, parts)
         field = lambda x: jnp.outer(built.factor(x), psi(x)).ravel()
         slope = lambda f: jax.jit(jax.vmap(jax.jacfwd(f)))(x)  # [n, K, d]
         body = np.asarray(slope(field)).reshape(len(x), d, -1, d)
         v = np.einsum("il,nlkj->lknij", np.eye(d), body).reshape(-1, len(x), d, d)
         v = _independent(np.asarray(w), v)
-        reaction = np.asarray(slope(lambda x: jnp.stack([f(x) for f in lifts])))
+        reaction = np.asarray(slope(lambda x: jnp.stack([f(x) for f in ones])))
         r = np.stack([np.einsum("i,nj->nij", np.eye(d)[i], reaction[:, k]) for k, (_, i) in enumerate(names)])
         all_tests = jnp.asarray(np.concatenate([v, r]) * np.asarray(w)[None, :, None, None])
         where: dict[str, dict[int, int]] = {}
@@ -183,28 +183,28 @@ def setting(
         return Setting(jnp.asarray(root @ U[:, kept].T), slopes, jnp.asarray(influence), all_tests, where)
 
 
-def _held(look, d: int) -> dict[str, list[int]]:
+def held(look, d: int) -> dict[str, list[int]]:
     """{part: components prescribed on it}."""
     return {part: sorted(c) for part in look.problem.conditions if (c := look.prescribed(part))}
 
 
-def _lifts(look, held) -> list[Callable]:
+def lifts(look, parts) -> list[Callable]:
     """One function per held component: 1 on its part, 0 on the other parts that hold the same component."""
-    parts = look.problem.domain.parts
+    known = look.problem.domain.parts
 
     def lift(part, i):
-        others = [other for other in held if other != part and i in held[other]]
-        mine = parts[part].level
+        others = [other for other in parts if other != part and i in parts[other]]
+        mine = known[part].level
         if not others:
             return lambda x: jnp.ones((), x.dtype)
 
         def value(x):
-            away = jnp.prod(jnp.stack([parts[o].level(x) for o in others]))
+            away = jnp.prod(jnp.stack([known[o].level(x) for o in others]))
             return away / (away + mine(x))
 
         return value
 
-    return [lift(part, i) for part in held for i in held[part]]
+    return [lift(part, i) for part in parts for i in parts[part]]
 
 
 def _independent(w, v, cut: float = 1e-6):

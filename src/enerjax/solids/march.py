@@ -26,6 +26,8 @@ from .ritz import _transform, directions, energy_basis
 from .solution import Solution, SolveError
 from .survey import check_support, survey
 
+LARGEST = 0.5  # ∇u beyond which a small-strain law says nothing
+
 
 @dataclasses.dataclass
 class March:
@@ -67,7 +69,8 @@ def march(
 
     Raises:
         ValueError: the material has no memory, a rigid motion is free, or displacement cannot be built in.
-        SolveError: Newton does not converge in a step: the load is beyond what the body carries.
+        SolveError: a step finds no equilibrium with displacement gradients below 1/2, where these small-strain laws
+            end: the load is beyond what the body carries. `state` is the solution of the last step, `load` its load.
     """
     method = method or Ritz(features=120, interior=16, boundary=24, cut=1e-7)
     if not hasattr(problem.material, "update"):
@@ -97,17 +100,16 @@ def march(
                 step, decrement, energy, length = clock.call(newton, system, materials, a, jnp.asarray(float(load)))
                 decrement, energy = float(decrement), float(energy)
                 scale = max(scale or 0.0, abs(energy), decrement)
-                if not np.isfinite(decrement) or float(length) == 0.0:
-                    if np.isfinite(decrement) and decrement < 1e-9 * scale:
-                        break
-                    raise SolveError(
-                        f"{problem.name}: no equilibrium at load {load:g}: beyond the limit load?", None, load
-                    )
+                if np.isfinite(decrement) and float(length) == 0.0 and decrement < 1e-9 * scale:
+                    break
                 a = a + step
+                strained = float(clock.call(_largest, system, a, jnp.asarray(float(load))))
+                if not np.isfinite(decrement) or float(length) == 0.0 or not strained < LARGEST:
+                    raise _refused(problem, load, loads[:number], solutions, strained)
                 if decrement <= method.tolerance * scale:
                     break
             else:
-                raise SolveError(f"{problem.name}: Newton does not converge at load {load:g}", None, float(load))
+                raise _refused(problem, load, loads[:number], solutions, strained)
             say(f"step {number}, load {load:g}: potential {energy:.8g}, last decrement {decrement:.1e}")
             sigma, materials = clock.call(advance, system, materials, a, jnp.asarray(float(load)))
             stresses.append(sigma)
@@ -115,6 +117,24 @@ def march(
             field = LinearField(basis, lift, (T @ a).reshape(problem.dimension, -1))
             solutions.append(Solution(problem, field, [], clock.seconds, clock.compile))
         return March(list(map(float, loads)), solutions, materials, inside.x, inside.w, jnp.stack(stresses))
+
+
+def _refused(problem, load, done, solutions, strained: float) -> SolveError:
+    """What is said of a load that finds no equilibrium, with the last state that did."""
+    last = f"the last equilibrium is at load {done[-1]:g}" if done else "not even the first load has one"
+    return SolveError(
+        f"{problem.name}: no equilibrium at load {load:g} ({last}; Newton stands at ∇u up to {strained:.1e}): beyond "
+        "the limit load of the body, or too far for one step. Lower the load, take smaller steps, or give the "
+        "material hardening",
+        solutions[-1] if solutions else None,
+        float(done[-1]) if done else 0.0,
+    )
+
+
+def _largest(system, a, load):
+    """The largest entry of ∇u at the quadrature points."""
+    _, _, gradients, *_, lift_G, _ = system
+    return jnp.max(jnp.abs(load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)))
 
 
 def _scaled(lift, load, x):

@@ -8,6 +8,7 @@ are dropped, and Newton's matrices for large strain stay well conditioned howeve
 import time
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ from .domain import Points
 from .field import AbstractBasis, BuiltIn, LinearField
 from .material import tangent
 from .method import Ritz
-from .solution import Solution, SolveError
+from .solution import Solution, SolveError, stopped
 from .survey import Survey, built_in
 
 
@@ -47,6 +48,46 @@ def directions(look: Survey, cut: float, clock: Clock, volume: Jets, surface: Je
     return T[:, np.asarray(jnp.any(T != 0, axis=0))]
 
 
+class System(eqx.Module):
+    """A body in the basis that is orthonormal in its energy at rest: u = load · lift + B T a at the quadrature points.
+
+    Attributes:
+        inside, edges: the points.
+        gradients, values: ∇(B T) inside, [n, d, D, K], and B T on the boundary, [n, d, K].
+        base, factor, lift: φ [n, N] and what builds displacements in [n, d], inside: for the work of body forces.
+        T: the directions, [d N, K].
+        lift_G, lift_u: ∇lift inside and lift on the boundary.
+    """
+
+    inside: Points
+    edges: dict[str, Points]
+    gradients: Array
+    values: Array
+    base: Array
+    factor: Array
+    lift: Array
+    T: Array
+    lift_G: Array
+    lift_u: Array
+
+
+def discretise(look: Survey, key, method: Ritz, clock: Clock) -> tuple[BuiltIn, AbstractBasis, System]:
+    """The field's ingredients and all that the energy form needs of them at the quadrature points."""
+    built, basis = energy_basis(look, key, method)
+    inside, edges = look.inside, look.edges
+    points = jnp.concatenate([inside.x, *(p.x for p in edges.values())])
+    found = clock.call(partial(_prepare, order=1), built, basis, points)
+    volume, surface = found[: len(inside)], found[len(inside) :]
+    T = directions(look, method.cut, clock, volume, surface)
+    gradients, values = clock.call(_transform, volume, surface, T)
+    base, factor, lift = volume.base[:, 0], volume.factor[:, :, 0], volume.lift[:, :, 0]
+    return (
+        built,
+        basis,
+        System(inside, edges, gradients, values, base, factor, lift, T, volume.lift[:, :, 1:], surface.lift[:, :, 0]),
+    )
+
+
 def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> Solution:
     """Minimise the potential energy over random features, load step by load step."""
     problem = look.problem
@@ -54,30 +95,10 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
         raise ValueError(
             f"{problem.name}: the energy of a material with pressure is a saddle and has no minimum: use Collocation"
         )
-    built, basis = energy_basis(look, key, method)
-    inside, edges = look.inside, look.edges
-    m = problem.dimension
-    edge_points = jnp.concatenate([p.x for p in edges.values()])
-    prepare = partial(_prepare, order=1)
-    found = clock.call(prepare, built, basis, jnp.concatenate([inside.x, edge_points]))
-    volume, surface = found[: len(inside)], found[len(inside) :]
-    T = directions(look, method.cut, clock, volume, surface)
-    kept = T.shape[1]
+    built, basis, system = discretise(look, key, method, clock)
+    m, T, kept = problem.dimension, system.T, system.T.shape[1]
     say(f"{kept} of {T.shape[0]} directions kept")
-    gradients, values = clock.call(_transform, volume, surface, T)
-    lifted = (volume.lift[:, :, 1:], surface.lift[:, :, 0])
-    system = (
-        inside,
-        edges,
-        gradients,
-        values,
-        volume.base[:, 0],
-        volume.factor[:, :, 0],
-        volume.lift[:, :, 0],
-        T,
-        lifted,
-    )
-    energy, newton = partial(_energy, problem), partial(_newton, problem)
+    energy, direct = partial(_energy, problem), partial(newton, problem)
 
     a, load, step, history = jnp.zeros(kept), 0.0, 1.0 / method.load_steps, []
     as_solution = lambda a: Solution(
@@ -88,7 +109,7 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
         good, b, done = a, a, False
         E = float(clock.call(energy, system, b, jnp.asarray(target)))
         for iteration in range(method.iterations if np.isfinite(E) else 0):
-            direction, decrement = clock.call(newton, system, b, jnp.asarray(target))
+            direction, decrement = clock.call(direct, system, b, jnp.asarray(target))
             decrement = float(decrement)
             length, after = 1.0, np.nan
             while length > 1e-4 and np.isfinite(decrement):
@@ -114,6 +135,7 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
                 done = True
                 break
             if time.process_time() > deadline:
+                history[-1]["stopped"] = "max_seconds"
                 done = True
                 break
         if done:
@@ -129,7 +151,7 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
                 load,
             )
     solution = as_solution(a)
-    solution.info = {"unknowns": kept, "energy": E, "method": "ritz"}
+    solution.info = {"unknowns": kept, "energy": E, "method": "ritz"} | stopped(history)
     return solution
 
 
@@ -182,25 +204,25 @@ def _transform(volume: Jets, surface: Jets, T):
     return jax.lax.map(gradient, volume, batch_size=64), jax.lax.map(value, surface, batch_size=64)
 
 
-def _displacement_inside(system, a):
-    """u at the interior points, for the work of body forces."""
-    _, _, _, _, base, factor, lift, T, _ = system
-    c = (T @ a).reshape(factor.shape[1], -1)
-    return lambda load: load * lift + factor * (base @ c.T)
+def fields(problem, system: System, a, load):
+    """∇u at the interior points, u there (None where no body force asks for it) and u at the boundary points."""
+    G = load * system.lift_G + jnp.einsum("nkla,a->nkl", system.gradients, a)
+    u = load * system.lift_u + jnp.einsum("nka,a->nk", system.values, a)
+    if problem.body is None:
+        return G, None, u
+    c = (system.T @ a).reshape(system.factor.shape[1], -1)
+    return G, load * system.lift + system.factor * (system.base @ c.T), u
 
 
-def _energy(problem, system, a, load):
-    """Π(a); NaN where the deformation is inverted."""
-    inside, edges, gradients, values, _, _, _, _, (lift_G, lift_u) = system
-    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
+def potential(problem, system: System, load, G, u_inside, u):
+    """Π of fields given at the points; NaN where the deformation is inverted."""
+    inside, edges = system.inside, system.edges
     W = jax.vmap(lambda x, G: problem.at(x)(G))(inside.x, G)
     if problem.finite:
         W = jnp.where(jax.vmap(kin.volume_change)(G) > -1, W, jnp.nan)
     total = jnp.sum(inside.w * W)
     if problem.body is not None:
-        u = _displacement_inside(system, a)(load)
-        total -= load * jnp.sum(inside.w * jnp.sum(jax.vmap(problem.force)(inside.x) * u, axis=1))
-    u = load * lift_u + jnp.einsum("nka,a->nk", values, a)
+        total -= load * jnp.sum(inside.w * jnp.sum(jax.vmap(problem.force)(inside.x) * u_inside, axis=1))
     start = 0
     for name, points in edges.items():
         here = u[start : start + len(points)]
@@ -210,24 +232,33 @@ def _energy(problem, system, a, load):
     return total
 
 
-def _newton(problem, system, a, load):
-    """The Newton direction and its decrement gᵀH⁻¹g, H shifted until it is positive definite."""
-    inside, edges, gradients, values, *_, (lift_G, lift_u) = system
-    g = jax.grad(partial(_energy, problem), 1)(system, a, load)
-    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
+def _energy(problem, system: System, a, load):
+    """Π(a); NaN where the deformation is inverted."""
+    return potential(problem, system, load, *fields(problem, system, a, load))
+
+
+def hessian(problem, system: System, a, load):
+    """∂²Π/∂a² [K, K], assembled from the tangent at every point."""
+    inside, gradients, values = system.inside, system.gradients, system.values
+    G, _, u = fields(problem, system, a, load)
     A = jax.vmap(lambda x, G: tangent(problem.at(x), G))(inside.x, G)
     K = a.shape[0]
     left = jnp.einsum("n,nijkl,nkla->nija", inside.w, A, gradients).reshape(-1, K)
     H = gradients.reshape(-1, K).T @ left
     start = 0
-    u = load * lift_u + jnp.einsum("nka,a->nk", values, a)
-    for name, points in edges.items():
+    for name, points in system.edges.items():
         here, B = u[start : start + len(points)], values[start : start + len(points)]
         start += len(points)
         condition = problem.conditions[name]
         second = jax.vmap(jax.hessian(condition.potential, 2))(points.x, points.normal, here)
         H += load * jnp.einsum("n,nka,nkl,nlb->ab", points.w, B, second, B)
-    H = (H + H.T) / 2
+    return (H + H.T) / 2
+
+
+def newton(problem, system: System, a, load):
+    """The Newton direction and its decrement gᵀH⁻¹g, H shifted until it is positive definite."""
+    g = jax.grad(partial(_energy, problem), 1)(system, a, load)
+    H, K = hessian(problem, system, a, load), a.shape[0]
 
     def attempt(shift):
         factor = jnp.linalg.cholesky(H + shift * jnp.eye(K))

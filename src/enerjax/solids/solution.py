@@ -207,6 +207,12 @@ def relative_l2(a, b, w):
     return jnp.sqrt(square(a - b) / square(b))
 
 
+def stopped(history: list[dict[str, Any]]) -> dict[str, str]:
+    """What ended the iterations before they converged, for `info`: nothing, or {"stopped": "max_seconds"}."""
+    early = [entry["stopped"] for entry in history if "stopped" in entry]
+    return {"stopped": early[-1]} if early else {}
+
+
 class SolveError(FloatingPointError):
     """A load step that cannot be taken. `state` is the last good solution, `load` the fraction of the load it
     carries.

@@ -16,7 +16,7 @@ from .field import LinearField
 from .method import Collocation, Network, Ritz
 from .problem import Problem
 from .ritz import solve_ritz
-from .solution import Solution, SolveError
+from .solution import Solution, SolveError, stopped
 from .survey import check_support, survey
 from .trained import solve_network
 
@@ -100,6 +100,7 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
                 load,
             )
     info = {"width": width, "unknowns": int(c.size), "residual": history[-1]["residual"], "method": "collocation"}
+    info |= stopped(history)
     return Solution(problem, LinearField(basis, system.built, c), history, clock.seconds, clock.compile, info)
 
 
@@ -132,5 +133,6 @@ def _gauss_newton(system: System, basis, found, c, load, method, iterations, dea
         trail.append({"iteration": iteration, "residual": after, "step": length, "seconds": system.clock.seconds})
         say(f"load {float(load):g} iteration {iteration}: residual {after:.3e} (step {length:g})")
         if time.process_time() > deadline:
+            trail[-1]["stopped"] = "max_seconds"
             return c, True, trail
     return c, bool(trail and trail[-1]["residual"] < 1e-3 * start), trail
