@@ -77,6 +77,8 @@ def test_free_energy_of_a_gaussian_path(monkeypatch):
     assert exact - 1.5 < best < exact + 1.5
     near = chain.sample(energy, 3 * jnp.ones(3), jr.key(0), chains=1, draws=4, warmup=0, start=chain.Mode())
     assert near.stats["step_size"].shape == (1, 4) and near.warmup["gradients"][0] > 3
+    # at a mode the force says nothing of the scale: the curvature along the path does
+    assert not near.stats["divergence"].any() and near.stats["acceptance"].mean() > 0.5
 
 
 def test_a_chain_at_rest_in_the_wrong_place_gives_up():

@@ -20,7 +20,7 @@ from .adaptation import AbstractAdaptation
 from .driver import Draws, Request, evaluate, fresh_chain
 from .flat import Layout
 from .metric import AbstractMetric
-from .pathfinder import Path, Pathfinder, Pool, chorus, descend, explore
+from .pathfinder import Path, Pathfinder, Pool, chorus, descend, explore, learned_scale
 from .posterior import Failure
 from .program import STATS, Chain, Point, Tuning
 from .progress import Silent
@@ -228,6 +228,8 @@ class Run:
                 path, spent = yield from descend(first, self.guess, self.start.steps, enough=1e-6)
                 self.told.warmup_gradients[c] += spent
                 first = yield from self._at(first.chain, path[-1].x)
+                # at a mode the force says nothing of the scale, the curvature along the path does
+                return first, learned_scale(path), np.inf
             return first, None, np.inf
         self.told.restarts[c] += other
         x, scale = pool.start(c, self._random(c, 3 if other else 2), other=other)

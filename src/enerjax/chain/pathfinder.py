@@ -188,6 +188,16 @@ def _learn(old: Step, x: np.ndarray, gradient: np.ndarray, energy: float, memory
     return Step(x, gradient, energy, alpha, join(old.s, s), join(old.z, z))
 
 
+def learned_scale(path: list[Step]) -> np.ndarray | None:
+    """√diag H of the last step that has a Gaussian; None where nothing was learned on the way."""
+    for step in reversed(path[1:]):
+        try:
+            return Approximation.of(step).scale
+        except np.linalg.LinAlgError:  # curvature lost to rounding
+            continue
+    return None
+
+
 def explore(
     how: Pathfinder, first: Draws, metric: AbstractMetric, rng: np.random.Generator, rows: int
 ) -> Generator[Request, Draws, Path]:
