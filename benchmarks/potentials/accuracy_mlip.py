@@ -69,7 +69,7 @@ params = get_debiased_params(state.ema_state, DECAY)
 energy, force = [], []
 atoms = len(test["Z"])
 for k in range(0, len(test["E"]), 4):
-    g = pad_with_graphs(graph(test["R"][k], test["Z"]), atoms + 1, len(test["Z"]) * (len(test["Z"]) - 1), 2)
+    g = pad_with_graphs(graph(test["R"][k], test["Z"]), atoms + 1, atoms * (atoms - 1), 2)
     e, f = predict(params, jax.device_put(single(g)))
     energy.append(float(e[0]) - test["E"][k])
     force.append(np.asarray(f)[:atoms] - test["F"][k])
