@@ -18,6 +18,8 @@ class Collocation:
         tolerance: relative decrease of the residual at which iterations stop.
         pilot: fraction of the features used to choose the width.
         memory: bytes that the rows may take at once; more rows are reduced in batches.
+        refine: rounds that each add half as many interior points as there were at first, where the residual is large
+            (`refine.refine`), and solve again.
     """
 
     features: int = 400
@@ -30,6 +32,7 @@ class Collocation:
     tolerance: float = 1e-12
     pilot: float = 1.0
     memory: float = 1e9
+    refine: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

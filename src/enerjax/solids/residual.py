@@ -73,7 +73,7 @@ class Collocation(AbstractMisfit):
         return tuple(term.evaluate(x) for term in self.terms)
 
 
-def _mean(points: Points) -> Points:
+def mean_weights(points: Points) -> Points:
     """Weights that sum to one: each term becomes a mean, whatever the units of length."""
     return Points(points.x, points.w / jnp.sum(points.w), points.normal)
 
@@ -89,7 +89,7 @@ def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
     """
     problem = survey.problem
     d, S, L = problem.dimension, survey.modulus, problem.domain.size
-    terms = [Term(_mean(survey.inside), _equilibrium(problem), 2, "equilibrium", scale=L / S)]
+    terms = [Term(mean_weights(survey.inside), _equilibrium(problem), 2, "equilibrium", scale=L / S)]
     if problem.mixed:
         law = lambda load, x, n, u, du, ddu=None: jax.grad(problem.material, 1)(du[:, :d][:d], u[d])[None]
         terms.append(Term(terms[0].points, law, 1, "volume"))
@@ -160,7 +160,7 @@ def _alike(survey: Survey, soft: dict) -> list[list[str]]:
 def _boundary_terms(survey: Survey, names, soft, P) -> list[Term]:
     problem, S, L = survey.problem, survey.modulus, survey.problem.domain.size
     d, condition = problem.dimension, problem.conditions[names[0]]
-    points, name = join([_mean(survey.edges[n]) for n in names]), ", ".join(names)
+    points, name = join([mean_weights(survey.edges[n]) for n in names]), ", ".join(names)
     terms = []
     if isinstance(condition, Initial):
         return _initial(problem, condition, points, name, L)
@@ -214,7 +214,7 @@ def mixed(survey: Survey, soft: dict) -> tuple[Term, ...]:
     d, S, L = problem.dimension, survey.modulus, problem.domain.size
     where = {p: d + k for k, p in enumerate(jets.pairs(d))}
     index = jnp.array([[where[min(i, j), max(i, j)] for j in range(d)] for i in range(d)])
-    points = _mean(survey.inside)
+    points = mean_weights(survey.inside)
     divergence = lambda load, x, n, u, du, ddu=None: jnp.einsum("ijj->i", du[index]) * S + load * problem.force(x)
     law = lambda load, x, n, u, du, ddu=None: jnp.ravel(kin.strain(u[index] * S - stress(problem.at(x), du[:d, :d])))
     terms = [

@@ -15,6 +15,7 @@ from .collocation import System, basis_of, choose_width
 from .field import LinearField
 from .method import Collocation, Network, Ritz
 from .problem import Problem
+from .refine import refine_terms
 from .ritz import solve_ritz
 from .solution import Solution, SolveError, stopped
 from .survey import check_support, survey
@@ -53,6 +54,8 @@ def solve(
     runner = {Collocation: solve_collocation, Ritz: solve_ritz, Network: solve_network}.get(type(chosen))
     if runner is None:
         raise ValueError(f"unknown method {type(chosen).__name__}: give Collocation, Ritz or Network")
+    if isinstance(chosen, Collocation) and chosen.refine < 0:
+        raise ValueError(f"Collocation: refine counts rounds; it cannot be {chosen.refine}")
     deadline = time.process_time() + (max_seconds if max_seconds is not None else float("inf"))
     with jax.enable_x64(True):
         clock = Clock()
@@ -99,6 +102,21 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
                 state,
                 load,
             )
+    add = len(look.inside) // 2
+    for k in jr.split(jr.fold_in(key, 7), method.refine):
+        system.terms = refine_terms(
+            system.terms, LinearField(basis, system.built, c), problem.domain, k, call=clock.call, add=add
+        )
+        start = jnp.zeros_like(c) if linear else c  # nothing of the first answer's rounding is carried on
+        c, _, trail = _gauss_newton(
+            system, basis, system.prepare(basis), start, 1.0, method, 1 if linear else method.iterations, deadline, say
+        )
+        if not np.all(np.isfinite(c)):
+            raise SolveError(f"{problem.name}: the solve on refined points is not finite", None, 1.0)
+        history += [{"load": 1.0, "seconds": clock.seconds, "refined": True, **entry} for entry in trail]
+        if time.process_time() > deadline:
+            history[-1]["stopped"] = "max_seconds"
+            break
     info = {"width": width, "unknowns": int(c.size), "residual": history[-1]["residual"], "method": "collocation"}
     info |= stopped(history)
     return Solution(problem, LinearField(basis, system.built, c), history, clock.seconds, clock.compile, info)
