@@ -1,12 +1,11 @@
 """Collocation points that follow the residual: drawn with density p(x) ∝ |r(x)|ᵏ / mean|r|ᵏ + c, weights ∝ 1/p.
 
 C. Wu, M. Zhu, Q. Tan, Y. Kartha, L. Lu, CMAME 403 (2023) 115671: RAD (eq. 2: every point drawn anew) and RAR-D (some
-added to those at hand; what
-`method.Collocation(refine=…)` does: drawn anew, they left the smooth part unseen and errors grew).
-There all points weigh the same; here the weights are those of importance sampling, so Σ w f
-still estimates ∫ f and the loss goes on meaning ½ ∫ |r|². Among M uniform candidates the i-th is taken with probability
-π_i = min(1, s p_i), Σ π_i = n, and weighs |Ω| / (M π_i) (Horvitz & Thompson 1952). The draw is systematic along a
-space-filling curve: no point twice, and one in each stretch of equal mass, which evens the points out in space.
+added to those at hand). `method.Collocation(refine=…)` adds: drawn anew, points left the smooth part unseen and
+errors grew. There all points weigh the same; here the weights are those of importance sampling, so Σ w f still
+estimates ∫ f and the loss goes on meaning ½ ∫ |r|². Among M uniform candidates the i-th is taken with probability π_i
+= min(1, s p_i), Σ π_i = n, and weighs |Ω| / (M π_i) (Horvitz & Thompson 1952). The draw is systematic along a space-
+filling curve: no point twice, and one in each stretch of equal mass, which evens the points out in space.
 """
 
 from collections.abc import Callable
