@@ -67,3 +67,11 @@ def test_a_stopped_crowd_resumes_exactly(crowd, tmp_path, monkeypatch):
 def test_pooled_chains_must_run_together(key):
     with pytest.raises(ValueError, match="vectorise=True"):
         chain.sample(energy, jnp.zeros(6), key, pooled=True, vectorise=False)
+
+
+def test_a_crowd_from_the_mode_where_some_begin_at_it():
+    """A chain that is at its mode already learns no scale on the way there; the others' serves all."""
+    at_it = lambda key: jnp.where(jr.bernoulli(key), 1.0, 0.0) * jnp.ones(6)
+    options = dict(chains=8, draws=10, warmup=40, vectorise=True, pooled=True, block=20, start=chain.Mode())
+    x = chain.sample(lambda x: energy(x)[0], at_it, jr.key(2), **options).unconstrained
+    assert np.all(np.isfinite(x)) and np.all(x.std((0, 1)) > 0)

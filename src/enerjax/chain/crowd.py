@@ -20,7 +20,7 @@ from .life import Run, fill, pack
 from .metric import AbstractMetric
 from .pathfinder import Pool
 from .program import Chain, Plan, Point, Tuning
-from .warmup import change, find_step_size
+from .warmup import change, find_step_size, finite, teaches
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Crowd:
             if len(draws) < 3:
                 continue
             new = run.adaptation.fit(draws, forces)
-            if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, new))):
+            if not finite(new):
                 continue
             fitted, metric = metric, new
             if moved is None or early:
@@ -136,8 +136,7 @@ class Crowd:
                 chains = chains._replace(point=Point(rows, energies))
             elif run.schedule.early and change(fitted, metric, draws.shape[1]) < self.same:
                 break
-        done = told.warmup_draws[0]
-        tail = min(run.schedule.tail(max(done, 1)), run.schedule.length - done)
+        tail = run.schedule.rest(told.warmup_draws[0])
         if tail > 0:
             chains, _ = self._advance(chains, metric, tail, run.max_depth, adapt=True, symmetric=True)
         return chains, metric
@@ -151,7 +150,8 @@ class Crowd:
         point = Point(rows, np.array([f.potential[0] for f in firsts], rows.dtype))
         mean = lambda x: np.exp(np.mean(np.log(np.maximum(np.abs(np.stack(x)), 1e-20)), axis=0))
         chains = Chain(point, Tuning(*np.zeros((len(Tuning._fields), len(rows)))), np.zeros(len(rows), np.int32))
-        scale = None if scales[0] is None else mean(scales)
+        known = [s for s in scales if s is not None]  # a chain that began at its mode has learned none
+        scale = mean(known) if known else None
         return chains, scale, mean(rows[:, 1]).astype(rows.dtype), ceilings[0]
 
     def _tuned(self, chains: Chain, step: float) -> Chain:
@@ -161,7 +161,7 @@ class Crowd:
     def _usable(self, block: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Draws and forces of a segment that teach something, a few thousand of them."""
         d = block.draws.shape[-1]
-        good = ((block.why == 0) | (block.steps > 4)) & np.all(np.isfinite(block.forces), axis=-1)
+        good = teaches(block)
         draws, forces = block.draws[good], block.forces[good]
         some = slice(None, None, max(1, len(draws) // (2000 + 10 * d)))
         return draws[some], forces[some]

@@ -129,9 +129,8 @@ def sample(
         with report:
             pool = None
             if isinstance(start, Pathfinder) and not all(store.holds(c) for c in range(1 if shared else chains)):
-                groups = min(start.paths, chains if together else 1 if widest <= 512 else driver.cores())
-                if shared:
-                    groups = 1
+                alone = shared or not together and widest <= 512
+                groups = 1 if alone else min(start.paths, chains if together else driver.cores())
                 lives = [common.paths(range(g, start.paths, groups)) for g in range(groups)]
                 found = [driver.serve_evaluations(compiled, lives[0])] if shared else serve(lives)
                 pool = Pool([found[c % groups][c // groups] for c in range(start.paths)])

@@ -82,6 +82,20 @@ class Schedule:
         """Length of the final segment."""
         return min(length, max(int(self.final * length), min(50, length // 2)))
 
+    def rest(self, done: int) -> int:
+        """Length of the final segment after `done` draws, within what is left."""
+        return min(self.tail(max(done, 1)), self.length - done)
+
+
+def teaches(block) -> np.ndarray:
+    """Which draws of a block say something of the metric: from trajectories that went somewhere, forces finite."""
+    return ((block.why == 0) | (block.steps > 4)) & np.all(np.isfinite(block.forces), axis=-1)
+
+
+def finite(metric: AbstractMetric) -> bool:
+    """Whether a fit gave a metric: a window of too few or too wild draws does not, the next one is longer."""
+    return all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, metric)))
+
 
 def settled(energies: np.ndarray, enough: int) -> bool:
     """Whether the energies of a window have lost their drift: halves agree within three standard errors."""
@@ -144,21 +158,20 @@ def adapt(
         block = yield from run(metric, length, False)
         done += length
         moved = np.any(np.diff(block.draws, axis=0, prepend=np.nan) != 0, axis=1)
-        good = moved & ((block.why == 0) | (block.steps > 4)) & np.all(np.isfinite(block.forces), axis=1)
-        window.add(block.draws, block.forces, block.potential, good)
+        window.add(block.draws, block.forces, block.potential, moved & teaches(block))
         draws, forces, energies = window.latest(schedule.part)
         if len(draws) < 3:
             continue
         new = adaptation.fit(draws, forces)
-        if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, new))):
-            continue  # a window of too few or too wild draws; the next one is longer
+        if not finite(new):
+            continue
         fitted, metric = metric, new
         if settled(energies, max(schedule.enough, 2 * draws.shape[1])):
             if energies.mean() > ceiling:
                 return metric, True
             if schedule.early and change(fitted, metric, draws.shape[1]) < schedule.same:
                 break
-    tail = min(schedule.tail(max(done, 1)), schedule.length - done)
+    tail = schedule.rest(done)
     if tail > 0:
         yield from run(metric, tail, True)
     return metric, False
