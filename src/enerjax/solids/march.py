@@ -17,12 +17,11 @@ import numpy as np
 
 from .._array import Key
 from ._clock import Clock
-from .collocation import _prepare
 from .field import LinearField
 from .material import stress, tangent
 from .method import Ritz
 from .problem import Problem
-from .ritz import _transform, directions, energy_basis
+from .ritz import assembled, boundary_potential, discretise, fields
 from .solution import Solution, SolveError
 from .survey import check_support, survey
 
@@ -79,31 +78,26 @@ def march(
         clock = Clock()
         look = survey(problem, method.interior, method.boundary, clock)
         check_support(look)
-        built, basis = energy_basis(look, jr.key(key) if isinstance(key, int) else key, method)
-        inside, edges = look.inside, look.edges
-        edge_points = jnp.concatenate([p.x for p in edges.values()])
-        found = clock.call(partial(_prepare, order=1), built, basis, jnp.concatenate([inside.x, edge_points]))
-        volume, surface = found[: len(inside)], found[len(inside) :]
-        T = directions(look, method.cut, clock, volume, surface)
-        gradients, values = clock.call(_transform, volume, surface, T)
-        body = jnp.einsum(
-            "p,pi,pi,pN->iN", inside.w, _force(problem, inside), volume.factor[:, :, 0], volume.base[:, 0]
-        )
-        system = (inside, edges, gradients, values, body.ravel() @ T, volume.lift[:, :, 1:], surface.lift[:, :, 0])
+        built, basis, system = discretise(look, jr.key(key) if isinstance(key, int) else key, method, clock)
+        inside, T = system.inside, system.T
+        force = jax.vmap(problem.force)(inside.x)
+        body = jnp.einsum("p,pi,pi,pN->iN", inside.w, force, system.factor, system.base).ravel() @ T
         materials = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(inside), *jnp.shape(a))), problem.material)
-        newton, advance = partial(_newton, problem), partial(_advance, problem)
+        newton, advance, largest = (partial(f, problem) for f in (_newton, _advance, _largest))
         a, solutions, stresses = jnp.zeros(T.shape[1]), [], []
         scale = None
         for number, load in enumerate(loads):
             energy = np.inf
             for _ in range(method.iterations):
-                step, decrement, energy, length = clock.call(newton, system, materials, a, jnp.asarray(float(load)))
+                step, decrement, energy, length = clock.call(
+                    newton, system, body, materials, a, jnp.asarray(float(load))
+                )
                 decrement, energy = float(decrement), float(energy)
                 scale = max(scale or 0.0, abs(energy), decrement)
                 if np.isfinite(decrement) and float(length) == 0.0 and decrement < 1e-9 * scale:
                     break
                 a = a + step
-                strained = float(clock.call(_largest, system, a, jnp.asarray(float(load))))
+                strained = float(clock.call(largest, system, a, jnp.asarray(float(load))))
                 if not np.isfinite(decrement) or float(length) == 0.0 or not strained < LARGEST:
                     raise _refused(problem, load, loads[:number], solutions, strained)
                 if decrement <= method.tolerance * scale:
@@ -131,55 +125,39 @@ def _refused(problem, load, done, solutions, strained: float) -> SolveError:
     )
 
 
-def _largest(system, a, load):
+def _largest(problem, system, a, load):
     """The largest entry of ∇u at the quadrature points."""
-    _, _, gradients, *_, lift_G, _ = system
-    return jnp.max(jnp.abs(load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)))
+    return jnp.max(jnp.abs(fields(problem, system, a, load)[0]))
 
 
 def _scaled(lift, load, x):
     return load * lift(x)
 
 
-def _force(problem, inside):
-    return jax.vmap(problem.force)(inside.x)
+def _energy(problem, system, body, materials, a, load):
+    """Π(a) of one step, but for the constant work of body forces on the lift."""
+    G, _, u = fields(problem, system, a, load)
+    total = jnp.sum(system.inside.w * jax.vmap(lambda W, G: W(G))(materials, G)) - load * body @ a
+    return total + boundary_potential(problem, system, load, u)
 
 
-def _energy(problem, system, materials, a, load):
-    """Π(a) of one step."""
-    inside, edges, gradients, values, body, lift_G, lift_u = system
-    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
-    total = jnp.sum(inside.w * jax.vmap(lambda W, G: W(G))(materials, G)) - load * body @ a
-    u = load * lift_u + jnp.einsum("nka,a->nk", values, a)
-    start = 0
-    for name, points in edges.items():
-        here, start = u[start : start + len(points)], start + len(points)
-        potential = problem.conditions[name].potential
-        total += load * jnp.sum(points.w * jax.vmap(potential)(points.x, points.normal, here))
-    return total
-
-
-def _newton(problem, system, materials, a, load):
+def _newton(problem, system, body, materials, a, load):
     """The Newton step with a halving line search: step, decrement, energy after it, and the length (0: none found)."""
-    inside, _, gradients, *_, lift_G, _ = system
-    value, g = jax.value_and_grad(partial(_energy, problem), 2)(system, materials, a, load)
-    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
-    A = jax.vmap(tangent)(materials, G)
-    K = a.shape[0]
-    left = jnp.einsum("n,nijkl,nkla->nija", inside.w, A, gradients).reshape(-1, K)
-    H = gradients.reshape(-1, K).T @ left
+    energy = lambda a: _energy(problem, system, body, materials, a, load)
+    value, g = jax.value_and_grad(energy)(a)
+    H = assembled(system, jax.vmap(tangent)(materials, fields(problem, system, a, load)[0]))
     # the tangent of perfect plasticity is only semidefinite
-    H = (H + H.T) / 2 + 1e-9 * jnp.eye(K)
+    H = (H + H.T) / 2 + 1e-9 * jnp.eye(a.shape[0])
     direction = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(H), g)
     decrement = -g @ direction
 
     def shorter(state):
         length, _ = state
-        return length / 2, _energy(problem, system, materials, a + length / 2 * direction, load)
+        return length / 2, energy(a + length / 2 * direction)
 
     tolerance = 1e-13 * (jnp.abs(value) + decrement)
     poor = lambda state: (state[0] > 1e-4) & ~(state[1] <= value - 1e-4 * state[0] * decrement + tolerance)
-    first = (jnp.ones(()), _energy(problem, system, materials, a + direction, load))
+    first = (jnp.ones(()), energy(a + direction))
     length, after = jax.lax.while_loop(poor, shorter, first)
     length = jnp.where(length > 1e-4, length, 0.0)
     return length * direction, decrement, after, length
@@ -187,8 +165,6 @@ def _newton(problem, system, materials, a, load):
 
 def _advance(problem, system, materials, a, load):
     """Stresses at the end of the step [n, 3, 3], and the materials with their state moved on."""
-    _, _, gradients, *_, lift_G, _ = system
-    G = load * lift_G + jnp.einsum("nkla,a->nkl", gradients, a)
-    d = problem.dimension
+    G, d = fields(problem, system, a, load)[0], problem.dimension
     full = jnp.zeros((len(G), 3, 3)).at[:, :d, :d].set(G)
     return jax.vmap(stress)(materials, full), jax.vmap(lambda m, G: m.update(G))(materials, G)

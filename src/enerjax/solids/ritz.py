@@ -216,15 +216,20 @@ def fields(problem, system: System, a, load):
 
 def potential(problem, system: System, load, G, u_inside, u):
     """Π of fields given at the points; NaN where the deformation is inverted."""
-    inside, edges = system.inside, system.edges
+    inside = system.inside
     W = jax.vmap(lambda x, G: problem.at(x)(G))(inside.x, G)
     if problem.finite:
         W = jnp.where(jax.vmap(kin.volume_change)(G) > -1, W, jnp.nan)
     total = jnp.sum(inside.w * W)
     if problem.body is not None:
         total -= load * jnp.sum(inside.w * jnp.sum(jax.vmap(problem.force)(inside.x) * u_inside, axis=1))
-    start = 0
-    for name, points in edges.items():
+    return total + boundary_potential(problem, system, load, u)
+
+
+def boundary_potential(problem, system: System, load, u):
+    """Σ load w φ(x, n, u) over the conditions, u given at the boundary points."""
+    total, start = 0.0, 0
+    for name, points in system.edges.items():
         here = u[start : start + len(points)]
         start += len(points)
         condition = problem.conditions[name]
@@ -239,20 +244,23 @@ def _energy(problem, system: System, a, load):
 
 def hessian(problem, system: System, a, load):
     """∂²Π/∂a² [K, K], assembled from the tangent at every point."""
-    inside, gradients, values = system.inside, system.gradients, system.values
     G, _, u = fields(problem, system, a, load)
-    A = jax.vmap(lambda x, G: tangent(problem.at(x), G))(inside.x, G)
-    K = a.shape[0]
-    left = jnp.einsum("n,nijkl,nkla->nija", inside.w, A, gradients).reshape(-1, K)
-    H = gradients.reshape(-1, K).T @ left
+    H = assembled(system, jax.vmap(lambda x, G: tangent(problem.at(x), G))(system.inside.x, G))
     start = 0
     for name, points in system.edges.items():
-        here, B = u[start : start + len(points)], values[start : start + len(points)]
+        here, B = u[start : start + len(points)], system.values[start : start + len(points)]
         start += len(points)
         condition = problem.conditions[name]
         second = jax.vmap(jax.hessian(condition.potential, 2))(points.x, points.normal, here)
         H += load * jnp.einsum("n,nka,nkl,nlb->ab", points.w, B, second, B)
     return (H + H.T) / 2
+
+
+def assembled(system: System, A):
+    """Σ_p w_p B_pᵀ A_p B_p [K, K] for tangents A [n, d, D, d, D] at the interior points."""
+    gradients, K = system.gradients, system.gradients.shape[-1]
+    left = jnp.einsum("n,nijkl,nkla->nija", system.inside.w, A, gradients).reshape(-1, K)
+    return gradients.reshape(-1, K).T @ left
 
 
 def newton(problem, system: System, a, load):
