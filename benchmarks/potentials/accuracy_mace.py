@@ -50,14 +50,4 @@ with average.average_parameters():
         out = model(collate([graph(test["R"][k], test["Z"])]).to_dict(), training=False, compute_force=True)
         energy.append(out["energy"].detach().numpy()[0] - test["E"][k])
         force.append(out["forces"].detach().numpy() - test["F"][k])
-rmse = lambda x: float(np.sqrt(np.mean(np.square(x))) * 1e3)
-race_common.say(
-    {
-        "library": "mace-torch",
-        "cpu_seconds": spent,
-        "steps": steps,
-        "force_rmse_mev_per_angstrom": rmse(np.concatenate(force)),
-        "energy_rmse_mev_per_frame": rmse(energy),
-        "energy_spread_mev_per_frame": float(np.std(energy) * 1e3),
-    }
-)
+race_common.verdict("mace-torch", spent, steps, energy, force)

@@ -54,6 +54,21 @@ def say(record):
     OUT.flush()
 
 
+def verdict(library, spent, steps, energy, force):
+    """The line with which a peer's training ends: errors [eV] and [eV/Å] on the test set as RMSE."""
+    rmse = lambda x: float(np.sqrt(np.mean(np.square(x))) * 1e3)
+    say(
+        {
+            "library": library,
+            "cpu_seconds": spent,
+            "steps": steps,
+            "force_rmse_mev_per_angstrom": rmse(np.concatenate(force)),
+            "energy_rmse_mev_per_frame": rmse(energy),
+            "energy_spread_mev_per_frame": float(np.std(energy) * 1e3),
+        }
+    )
+
+
 def serve(tasks, info, warm=2):
     """Answer the driver: `tasks` maps a name to a callable that does one synchronous step."""
     say({"ready": sorted(tasks), "info": info})

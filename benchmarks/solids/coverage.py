@@ -66,7 +66,7 @@ def moduli():
     begin, sets = time.process_time(), 100
     clean, theta = quick.predict(jnp.log(truth)), jnp.log(truth)
     data = clean[None] + noise * jr.normal(jr.key(3), (sets, clean.size))
-    share = sampled(quick, data, theta, 0.001)
+    share = sampled(quick, data, theta, 0.001, jr.key(4))
     spent = time.process_time() - begin
     print(f"chain.sample, {sets} data sets: {share[0]:.2f} (λ) {share[1]:.2f} (μ), {spent:.1f} CPU s", flush=True)
 
@@ -132,16 +132,16 @@ def field():
     quick = made.interpolate(theta, 4 * (high - low) / 2, 5)
     clean = quick.predict(theta)
     data = clean[None] + quick.noise[None] * jr.normal(jr.key(3), (sets, clean.size))
-    share = sampled(quick, data, theta, 0.1 * (high - low))
+    share = sampled(quick, data, theta, 0.1 * (high - low), jr.key(4))
     print(
         f"ln E, 2 × 2: chain.sample over {sets} data sets {share}, {time.process_time() - begin:.1f} CPU s", flush=True
     )
 
 
-def sampled(misfit, data, theta, spread):
+def sampled(misfit, data, theta, spread, key, draws=500):
     """The share of data sets whose 90 % interval by `chain.sample` holds theta."""
     start = lambda key: theta + spread * jr.normal(key, (len(data), theta.size))
-    posterior = chain.sample(Product(misfit, data), start, jr.key(4), chains=2, warmup=300, draws=500)
+    posterior = chain.sample(Product(misfit, data), start, key, chains=2, warmup=300, draws=draws)
     draws = np.asarray(posterior.draws).reshape(-1, len(data), theta.size)
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     return np.mean((low < np.asarray(theta)) & (np.asarray(theta) < high), axis=0)

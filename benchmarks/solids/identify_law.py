@@ -20,9 +20,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from coverage import sampled
 
-from enerjax import chain
-from enerjax.energy import AbstractEnergy
 from enerjax.fit.least_squares import levenberg_marquardt
 from enerjax.solids import Displacement, Free, Problem, Ritz, Symmetry, law, readings, solve
 from enerjax.solids.domain import PerforatedQuarter
@@ -59,17 +58,6 @@ def experiment(points):
         u.append(solution.displacement(points))
         force.append(jnp.einsum("n,nij,nj->i", top.w, P, top.normal))
     return jnp.stack(u), jnp.stack(force)
-
-
-class Product(AbstractEnergy):
-    """Σ_d E(x_d; data d): independent data sets as one energy."""
-
-    misfit: readings.Interpolated
-    data: jax.Array  # [sets, readings]
-
-    def __call__(self, x):
-        one = lambda x, y: eqx.tree_at(lambda m: m.data, self.misfit, y)(x)
-        return jnp.sum(jax.vmap(one)(x, self.data))
 
 
 def unseen_error(material, key) -> float:
@@ -140,11 +128,7 @@ def by_equilibrium(misfit, sets):
     begin = time.process_time()
     clean = quick.predict(CONSTANTS)
     data = clean[None] + quick.noise[None] * jr.normal(jr.key(6), (sets, clean.size))
-    start = lambda key: CONSTANTS + 0.1 * sd * jr.normal(key, (sets, 3))
-    posterior = chain.sample(Product(quick, data), start, jr.key(7), chains=2, warmup=300, draws=400)
-    draws = jnp.asarray(posterior.draws).reshape(-1, sets, 3)
-    low, high = jnp.quantile(draws, jnp.array([0.05, 0.95]), axis=0)
-    share = jnp.mean((low < CONSTANTS[None]) & (CONSTANTS[None] < high), axis=0)
+    share = sampled(quick, data, CONSTANTS, 0.1 * sd, jr.key(7), draws=400)
     print(f"  {sets} data sets, chain.sample: {share}, {time.process_time() - begin:.1f} CPU s", flush=True)
 
 
