@@ -5,6 +5,7 @@ over a budget of epochs or seconds, validation, early stop, atomic checkpoints, 
 stop at the first non-finite number come out.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ import optax
 
 from .. import _tree as tree
 from .._array import Key, PyTree
+from .._compile import quickly
 from .journal import Clock, Journal
 
 Loss = Callable[[PyTree, PyTree, Key], Any]
@@ -230,7 +232,7 @@ def _compiled_step(gradient, loss, optimizer, static, ema):
     """(state, batch, key, i, factor) -> (state, loss, metrics, finite): one step, which a NaN leaves undone."""
     optimizer = optax.with_extra_args_support(optimizer)  # a line search asks for the loss; others do not see it
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=quickly())
     def step(state: _State, batch, key: Key, i, factor):
         model = eqx.combine(state.params, static)
         (value, recorded), gradients = gradient(model, batch, jr.fold_in(key, i))
