@@ -75,6 +75,9 @@ def test_molecules_have_no_stress_and_may_change():
     other = ase.build.molecule("C2H6")
     other.calc = atoms.calc
     assert other.get_forces().shape == (8, 3)
+    other.positions[3] = other.positions[5] + [0.1, 0.0, 0.0]
+    with pytest.raises(ValueError, match="atoms 3 and 5 overlap, 0.1 Å apart"):
+        other.get_forces()
 
 
 def test_directory_without_model_is_named(tmp_path):

@@ -13,8 +13,9 @@ from ase.calculators.calculator import Calculator as _AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from .dataset import OVERLAP
 from .dynamics import respond
-from .neighbours import Neighbours, neighbours_of, stale
+from .neighbours import Neighbours, displacements, neighbours_of, stale
 from .potential import reference_energy
 from .structure import Structure
 
@@ -79,7 +80,17 @@ class Calculator(_AseCalculator):
         if rows is None or not same or _stale(structure.positions, structure.cell, rows):
             rows = neighbours_of(structure, self.potential.cutoff, skin=self.skin, like=rows)
             self._rows, self._species, self.builds = rows, species, self.builds + 1
+        elif not rows.dense:  # what came near since the rows were built is less than a skin nearer
+            return rows
+        _refuse_overlap(structure, rows)
         return rows
+
+
+def _refuse_overlap(structure: Structure, rows: Neighbours) -> None:
+    distance = np.linalg.norm(np.asarray(displacements(structure.positions, structure.cell, rows)), axis=-1)
+    if distance.size and distance.min() < OVERLAP:
+        i, k = np.unravel_index(distance.argmin(), distance.shape)
+        raise ValueError(f"atoms {i} and {int(rows.index[i, k])} overlap, {distance[i, k]:.3g} Å apart.")
 
 
 _stale = eqx.filter_jit(stale)
