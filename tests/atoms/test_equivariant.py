@@ -42,9 +42,10 @@ def test_couplings_are_clebsch_gordan_coefficients(l):
 
 
 def test_every_row_of_the_coupling_table_is_a_path_or_empty():
-    table = couplings(3, 1, 3)
-    assert table.shape == (3, 16, 64)
-    assert [int((np.abs(table[:, l * l]) > 0).any(1).sum()) for l in range(4)] == [2, 3, 3, 2]
+    tables = couplings(3, 2, 3)
+    assert [t.shape for t in tables] == [(1, 16, 16), (2, 16, 48), (2, 16, 80)]
+    used = lambda t, l: int(np.abs(t[:, l * l : (l + 1) * (l + 1)]).any((1, 2)).sum())
+    assert [[used(t, l) for t in tables] for l in range(4)] == [[1, 1, 1], [1, 2, 2], [1, 2, 2], [1, 1, 2]]
 
 
 def test_gaunt_products_are_exact():

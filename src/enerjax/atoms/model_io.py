@@ -14,7 +14,7 @@ from .equivariant import Config, Equivariant
 from .pair import CoreRepulsion
 from .potential import AbstractPotential, SumPotential
 
-FORMAT = 2  # 1: before Config.smoothness, radial functions unweighted
+FORMAT = 3  # 1: before Config.smoothness, radial functions unweighted; 2: other order of paths where l_node > 1
 
 
 def save(model: AbstractPotential, directory: str | Path) -> None:
@@ -50,8 +50,10 @@ def load(directory: str | Path) -> AbstractPotential:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not readable as JSON ({error}).") from None
     written = words.pop("format", None)
-    if written not in (1, FORMAT) or words.pop("model", None) != "equivariant":
+    if written not in range(1, FORMAT + 1) or words.pop("model", None) != "equivariant":
         raise ValueError(f"{path}: not a model of format {FORMAT} of this library.")
+    if written < 3 and words["l_node"] > 1:
+        raise ValueError(f"{path}: format {written} with l_node={words['l_node']} is no longer read; fit it again.")
     if written == 1:
         words["smoothness"] = 0.0
     repulsion, dtype = words.pop("core_repulsion", None), jnp.dtype(words.pop("dtype", "float32"))

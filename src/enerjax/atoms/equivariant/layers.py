@@ -6,6 +6,7 @@ else, and no step transposes inside a loop. All algebra of angular momentum runs
 neighbours, never per edge.
 """
 
+import functools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -100,7 +101,7 @@ class Convolution(eqx.Module):
     """Sum over neighbours of (edge harmonics) ⊗ (features of the neighbour) × (learned radial function).
 
     Aₗₘ = Σ_paths w_path Σ_j C(l₁ l₂ l) Y_l₁(r̂ᵢⱼ) R_l₂(rᵢⱼ) h_l₂,ⱼ. The sum over j is one batched matrix product per
-    atom and runs before the coupling.
+    atom and l₂, and runs before the coupling.
     """
 
     radial: Perceptron
@@ -114,7 +115,8 @@ class Convolution(eqx.Module):
         self.l_edge, self.l_node = l_edge, l_node
         self.radial = Perceptron((basis, *hidden, (l_node + 1) * channels), key=k1)
         self.up = Mix(l_node, channels, channels, key=k2)
-        self.path = jr.normal(k3, (len(couplings(l_edge, l_node, l_edge)), l_edge + 1, channels))
+        count = sum(len(table) for table in couplings(l_edge, l_node, l_edge))
+        self.path = jr.normal(k3, (count, l_edge + 1, channels))
 
     def __call__(self, features, edges, basis, gather) -> Array:
         """From features [(l_node+1)², atoms, channels] to densities [(l_edge+1)², atoms, channels].
@@ -125,12 +127,21 @@ class Convolution(eqx.Module):
             basis: radial functions [atoms, K, basis].
             gather: x [atoms, …] ↦ the neighbours' values [atoms, K, …].
         """
-        atoms, m, k = edges.shape
-        n = (self.l_node + 1) ** 2
-        x = gather(jnp.swapaxes(self.up(features), 0, 1))  # [atoms, K, n, channels]
-        r = self.radial(basis).reshape(atoms, k, self.l_node + 1, -1)
-        x = x * per_component(r, 2)
-        summed = edges @ x.reshape(atoms, k, -1)  # [atoms, m, n channels]
-        table = jnp.asarray(couplings(self.l_edge, self.l_node, self.l_edge), summed.dtype)
-        coupled = jnp.einsum("pmq,aqc->pmac", table, summed.reshape(atoms, m * n, -1))
-        return jnp.sum(coupled * per_component(self.path, 1)[:, :, None], 0)
+        atoms, _, k = edges.shape
+        tables = couplings(self.l_edge, self.l_node, self.l_edge)
+        # split, because its transpose is one concatenation; a slice's transpose is a padded array per slice
+        widths = [2 * l + 1 for l in range(self.l_node + 1)]
+        per_degree = zip(
+            jax.lax.split(jnp.swapaxes(self.up(features), 0, 1), widths, 1),
+            jax.lax.split(self.radial(basis).reshape(atoms, k, len(widths), -1), [1] * len(widths), 2),
+            jax.lax.split(self.path, [len(table) for table in tables], 0),
+            tables,
+            strict=True,
+        )
+        densities = []
+        for h, r, path, table in per_degree:
+            summed = edges @ (gather(h) * r).reshape(atoms, k, -1)  # [atoms, (l_edge+1)², (2l₂+1) channels]
+            summed = summed.reshape(atoms, table.shape[2], -1)
+            coupled = jnp.einsum("pmq,aqc->pmac", jnp.asarray(table, summed.dtype), summed)
+            densities.append(jnp.sum(coupled * per_component(path, 1)[:, :, None], 0))
+        return functools.reduce(jnp.add, densities)

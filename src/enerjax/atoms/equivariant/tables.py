@@ -34,30 +34,31 @@ def coupling(l1: int, l2: int, l3: int) -> np.ndarray:
     return gaunt * np.sqrt(2 * l3 + 1) / np.linalg.norm(gaunt)
 
 
+def paths(l_edge: int, l_node: int, l_out: int) -> list[int]:
+    """The degrees l₁ ≤ l_edge, ascending, that couple with l_node to l_out at natural parity."""
+    return [l for l in range(l_edge + 1) if abs(l - l_node) <= l_out <= l + l_node and (l + l_node + l_out) % 2 == 0]
+
+
 @functools.cache
-def couplings(l_edge: int, l_node: int, l_out: int) -> np.ndarray:
-    """All couplings (l_edge, l_node) → l_out of natural parity as one matrix.
+def couplings(l_edge: int, l_node: int, l_out: int) -> tuple[np.ndarray, ...]:
+    """All couplings (l_edge, l_node) → l_out of natural parity, a matrix for each degree of the second factor.
 
     Returns:
-        [paths, (l_out+1)², (l_edge+1)² (l_node+1)²]: the p-th path into each output degree, zero rows where a degree
-        has fewer paths than the most.
+        For l₂ = 0 … l_node: [paths, (l_out+1)², (l_edge+1)² (2l₂+1)]: the q-th path (`paths`) into each output degree,
+        zero rows where a degree has fewer than the most. One matrix for all l₂ would be mostly zeros.
     """
-    into = {
-        l3: [
-            (l1, l2)
-            for l2 in range(l_node + 1)
-            for l1 in range(l_edge + 1)
-            if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0
-        ]
-        for l3 in range(l_out + 1)
-    }
-    m1, m2, m3 = ((l + 1) ** 2 for l in (l_edge, l_node, l_out))
-    out = np.zeros((max(map(len, into.values())), m3, m1, m2))
-    for l3, pairs in into.items():
-        for p, (l1, l2) in enumerate(pairs):
-            rows, a, b = (slice(l * l, (l + 1) * (l + 1)) for l in (l3, l1, l2))
-            out[p, rows, a, b] = coupling(l1, l2, l3).transpose(2, 0, 1) / np.sqrt(len(pairs))
-    return out.reshape(-1, m3, m1 * m2)
+    outputs = range(l_out + 1)
+    count = [sum(len(paths(l_edge, l2, l3)) for l2 in range(l_node + 1)) for l3 in outputs]
+    tables = []
+    for l2 in range(l_node + 1):
+        most = max(len(paths(l_edge, l2, l3)) for l3 in outputs)
+        table = np.zeros((most, (l_out + 1) ** 2, (l_edge + 1) ** 2, 2 * l2 + 1))
+        for l3 in outputs:
+            for q, l1 in enumerate(paths(l_edge, l2, l3)):
+                rows, columns = (slice(l * l, (l + 1) * (l + 1)) for l in (l3, l1))
+                table[q, rows, columns] = coupling(l1, l2, l3).transpose(2, 0, 1) / np.sqrt(count[l3])
+        tables.append(table.reshape(most, (l_out + 1) ** 2, -1))
+    return tuple(tables)
 
 
 @functools.cache
