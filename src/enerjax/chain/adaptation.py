@@ -10,15 +10,20 @@ P. Seyboldt et al., Preconditioning Hamiltonian Monte Carlo by minimizing Fisher
 """
 
 import abc
+from dataclasses import dataclass
 
-import equinox as eqx
 import numpy as np
 
 from .metric import AbstractMetric, DenseMetric, DiagonalMetric, LowRankMetric
 
 
-class AbstractAdaptation(eqx.Module):
-    """How a window of draws and their forces becomes a metric."""
+@dataclass(frozen=True)
+class AbstractAdaptation(abc.ABC):
+    """How a window of draws and their forces becomes a metric.
+
+    A plain class: it works on the host, some twenty times per chain, and every method call of an equinox module makes
+    another module, which costs as much as the arithmetic of a small metric.
+    """
 
     @abc.abstractmethod
     def first(self, force: np.ndarray, scale: np.ndarray | None = None) -> AbstractMetric:
@@ -42,6 +47,7 @@ def _first_scales(force, scale):
     return np.clip(scale, 1e-10, 1e10)
 
 
+@dataclass(frozen=True)
 class Diagonal(AbstractAdaptation):
     """Σ = diag(σ²)."""
 
@@ -52,6 +58,7 @@ class Diagonal(AbstractAdaptation):
         return DiagonalMetric(np.asarray(_scales(draws, forces), forces.dtype))
 
 
+@dataclass(frozen=True)
 class LowRank(AbstractAdaptation):
     """Σ = S (1 + V(λ−1)Vᵀ) S: the diagonal estimate, corrected in the directions where it is wrong by a factor.
 
@@ -64,10 +71,10 @@ class LowRank(AbstractAdaptation):
         dense_below: dimension up to which the metric is dense.
     """
 
-    rank: int = eqx.field(static=True, default=24)
-    cutoff: float = eqx.field(static=True, default=2.0)
-    gamma: float = eqx.field(static=True, default=1e-5)
-    dense_below: int = eqx.field(static=True, default=128)
+    rank: int = 24
+    cutoff: float = 2.0
+    gamma: float = 1e-5
+    dense_below: int = 128
 
     def first(self, force, scale=None):
         d = force.shape[0]
@@ -85,14 +92,15 @@ class LowRank(AbstractAdaptation):
     def _directions(self, x, g):
         """λ and V of Cov(x) # Cov(g)⁻¹ in the space that draws and forces span."""
         n, d = x.shape
-        # of both row spaces
-        basis = np.linalg.qr(np.concatenate([x, g]).T)[0] if 2 * n < d else np.eye(d)
-        x, g = x @ basis, g @ basis
+        basis = None
+        if 2 * n < d:  # of both row spaces
+            basis = np.linalg.qr(np.concatenate([x, g]).T)[0]
+            x, g = x @ basis, g @ basis
         # the scales made both traces equal, and dividing both by one number changes nothing but the damping: in a
         # transient, draws and forces spread over orders of magnitude more than at rest, where the trace is d
         size = n * max(float(np.mean(x**2)), 1e-300)
         # a long window of two draws per coordinate determines both covariances: no damping but that of rounding
-        damp = (n * self.gamma if n < max(100, 2 * d) else 1e-9) * np.eye(basis.shape[1])
+        damp = (n * self.gamma if n < max(100, 2 * d) else 1e-9) * np.eye(x.shape[1])
         spread, pull = x.T @ x / size + damp, g.T @ g / size + damp
         # A # B⁻¹ = B^{-1/2} (B^{1/2} A B^{1/2})^{1/2} B^{-1/2}
         b, u = np.linalg.eigh(pull)
@@ -102,8 +110,8 @@ class LowRank(AbstractAdaptation):
         vectors, singular, _ = np.linalg.svd(half)  # of the root: no eigenvalue is negative by rounding
         values = np.maximum(singular**2, 1e-300)
         keep = (values > self.cutoff) | (values < 1 / self.cutoff)
-        values, vectors = values[keep], (basis @ vectors)[:, keep]
-        return values, vectors
+        values, vectors = values[keep], vectors[:, keep]
+        return values, vectors if basis is None else basis @ vectors
 
     def _metric(self, scale, vectors, values, dtype):
         d = scale.shape[0]
@@ -118,6 +126,7 @@ class LowRank(AbstractAdaptation):
         return LowRankMetric(*(np.asarray(a, dtype) for a in (scale, padded, padded_values)))
 
 
+@dataclass(frozen=True)
 class Dense(AbstractAdaptation):
     """Σ = Cov(x) # Cov(g)⁻¹ in full, shrunk towards its diagonal while the window is short."""
 
@@ -128,6 +137,7 @@ class Dense(AbstractAdaptation):
         return LowRank(cutoff=1.0, dense_below=draws.shape[1]).fit(draws, forces)
 
 
+@dataclass(frozen=True)
 class Fixed(AbstractAdaptation):
     """A metric that does not adapt."""
 

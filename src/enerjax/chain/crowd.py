@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .driver import Draws, Program, serve_evaluations
+from .compiled import Program
+from .driver import Draws, serve_evaluations
 from .life import Run, fill, pack
 from .metric import AbstractMetric
 from .pathfinder import Pool

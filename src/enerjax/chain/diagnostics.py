@@ -5,7 +5,6 @@ Analysis 16, 667 (2021): the definitions here are those of its appendix, as in p
 """
 
 import numpy as np
-from scipy import special
 
 from .._array import Float
 
@@ -18,6 +17,8 @@ def split_chains(x: np.ndarray) -> np.ndarray:
 
 def rank_normalise(x: np.ndarray) -> np.ndarray:
     """Normal scores of the pooled ranks, Φ⁻¹((r − 3/8)/(S + 1/4))."""
+    from scipy import special  # a tenth of a second, which a sampler that has not drawn yet need not spend
+
     _, place, count = np.unique(x, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(count) - 0.5 * (count - 1))[place].reshape(x.shape)  # ties share their mean rank
     return special.ndtri((ranks - 0.375) / (x.size + 0.25))

@@ -5,49 +5,23 @@ one thread per chain on a CPU, where a chain never waits for another; one vector
 numbers depend on the key, the chain's number and the draw's number only.
 """
 
-import functools
+import contextlib
 import os
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .._array import Energy, Key
+from .._array import Key
 from . import program
-from .failure import Guarded
-from .flat import Layout
+from .compiled import Program
 from .metric import AbstractMetric
 from .program import STATS, Chain, Plan, Tuning
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is compiled in.
-
-    Attributes:
-        integrator: a step of `flow`: `verlet`, `minimum_norm`, `yoshida4`, ….
-        depth: largest depth of a tree.
-        max_error: energy error above which a trajectory has diverged.
-        rows: draws per call at most.
-        chunk: draws whose random numbers are made together.
-        small: whether the energy works on short arrays only.
-        shared: whether vectorised chains have one metric.
-    """
-
-    integrator: Callable
-    depth: int = 10
-    max_error: float = 1000.0
-    rows: int = 100
-    chunk: int = 16
-    small: bool = False
-    shared: bool = False
 
 
 @dataclass
@@ -63,7 +37,7 @@ class Request:
     target: float = 0.8
     points: np.ndarray | None = None  # evaluate the energy here, and do nothing else
 
-    def plan(self, compiled: "Program", *, idle: bool = False) -> Plan:
+    def plan(self, compiled: Program, *, idle: bool = False) -> Plan:
         """The arguments of the program; an idle one makes no draw."""
         whole, number = (lambda x: np.asarray(x, np.int32)), (lambda x: np.asarray(x, compiled.flat.dtype))
         points = compiled.no_points
@@ -96,78 +70,6 @@ class Draws:
         """The first n rows, copied: the buffers belong to the device."""
         rows = np.array(np.asarray(block.rows)[:n])
         return cls(chain, rows[:, 0], rows[:, 1], rows[:, 2], np.array(np.asarray(block.stats)[:n]))
-
-
-class Program:
-    """The compiled program of an energy, shared by all its chains, calls and resumed runs."""
-
-    def __init__(self, energy: Energy, flat: Layout, options: Options):
-        self.dynamic, static = eqx.partition(energy, eqx.is_array)
-        leaves, treedef = jax.tree.flatten(static)
-        self.flat, self.options = flat, options
-        self._static = (tuple(leaves), treedef)
-        self._lock, self._called = threading.Lock(), False
-        self.no_points = jnp.zeros((options.rows, flat.size), flat.dtype)
-
-    def call(self, chain: Chain, metric: AbstractMetric, plan: Plan, key: np.ndarray, together: bool):
-        """Run it; `together` with a leading axis of chains on every argument but the energy and a shared metric."""
-        function = _jitted(*self._static, self.flat, self.options, together)
-        if not self._called:  # threads that arrive together would compile it twice
-            with self._lock:
-                result = jax.block_until_ready(function(self.dynamic, chain, metric, plan, key))
-                self._called = True
-                return result
-        return function(self.dynamic, chain, metric, plan, key)
-
-    def evaluate(self, chain: Chain, points: np.ndarray) -> Draws:
-        """Energies and forces at points [n, d], n at most `options.rows`, as one batch."""
-        padded = np.broadcast_to(points[:1], self.no_points.shape).copy()
-        padded[: len(points)] = points
-        energies, gradients = _evaluator(*self._static, self.flat)(self.dynamic, padded)
-        energies, forces = np.asarray(energies)[: len(points)], -np.asarray(gradients)[: len(points)]
-        stats = np.zeros((len(points), len(STATS)), padded.dtype)
-        stats[:, STATS.index("potential")], stats[:, STATS.index("steps")] = energies, 1
-        return Draws(chain, points.astype(padded.dtype), forces, points, stats)
-
-
-@functools.lru_cache(maxsize=64)
-def _evaluator(leaves: tuple, treedef: Any, flat: Layout):
-    static = jax.tree.unflatten(treedef, leaves)
-    of = lambda dynamic: jax.value_and_grad(Guarded(eqx.combine(dynamic, static), flat))
-    return jax.jit(lambda dynamic, points: jax.vmap(of(dynamic))(points))
-
-
-@functools.lru_cache(maxsize=64)
-def _jitted(leaves: tuple, treedef: Any, flat: Layout, options: Options, together: bool):
-    static = jax.tree.unflatten(treedef, leaves)
-    driver = program.together if together else program.alone
-
-    def run(dynamic, chain, metric, plan, key):
-        energy = Guarded(eqx.combine(dynamic, static), flat)
-        several = {"shared": options.shared} if together else {}
-        return driver(
-            energy, chain, metric, plan, key, integrator=options.integrator, rows=options.rows, depth=options.depth,
-            max_error=options.max_error, chunk=options.chunk, **several,
-        )  # fmt: skip
-
-    return jax.jit(run, compiler_options=_compiler_options(together, options.small))
-
-
-@functools.lru_cache
-def _compiler_options(together: bool, small: bool) -> dict[str, Any] | None:
-    """What makes XLA's CPU programs of this kind compile faster, and run as fast (benchmarks/samplers/README.md)."""
-    if jax.default_backend() != "cpu":
-        return None
-    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
-    if not together:  # small matrices: handing them to a pool of threads costs more than it saves
-        options["xla_cpu_multi_thread_eigen"] = False
-    if small:  # the older emitters: half the compile time, but slower on long arrays of exponentials
-        options["xla_cpu_use_fusion_emitters"] = False
-    try:
-        jax.jit(lambda x: x, compiler_options=options)(np.float32(0))
-    except Exception:  # another XLA may not know them; they change no result
-        return None
-    return options
 
 
 def fresh_chain(position: np.ndarray) -> Chain:
@@ -209,7 +111,10 @@ def serve_evaluations(compiled: Program, life: Generator[Request, Draws, Any]) -
         request = next(life)
         while True:
             assert request.points is not None
-            request = life.send(compiled.evaluate(request.chain, request.points))
+            energies, forces = compiled.evaluate(request.points)
+            points, stats = request.points.astype(forces.dtype), np.zeros((len(forces), len(STATS)), forces.dtype)
+            stats[:, STATS.index("potential")], stats[:, STATS.index("steps")] = energies, 1
+            request = life.send(Draws(request.chain, points, forces, points, stats))
     except StopIteration as stop:
         return stop.value
 
@@ -230,7 +135,9 @@ def serve_in_threads(
     wide = bool(jax.config.read("jax_enable_x64"))
 
     def work(c: int):
-        with jax.enable_x64(wide), jax.default_device(devices[c % len(devices)]):
+        # a default device is part of what a function is compiled for: where there is one only, none is named
+        place = jax.default_device(devices[c % len(devices)]) if len(devices) > 1 else contextlib.nullcontext()
+        with jax.enable_x64(wide), place:
             return serve_alone(compiled, keys[c], lives[c], lambda: going)
 
     with ThreadPoolExecutor(min(len(lives), cores())) as pool:
@@ -291,12 +198,12 @@ def serve_together(
     return results
 
 
-@jax.jit
-def _split(key, numbers):
-    return jax.vmap(lambda c: jr.key_data(jr.split(jr.fold_in(key, c))))(numbers)
-
-
 def chain_keys(key: Key, chains: int) -> tuple[list[Key], list[np.ndarray]]:
-    """(keys of the starts, key data of the runs): those of chain c do not depend on how many chains there are."""
-    data = np.asarray(_split(key, np.arange(chains, dtype=np.uint32)))
-    return [jr.wrap_key_data(x) for x in data[:, 0]], list(data[:, 1])
+    """(keys of the starts, key data of the runs): those of chain c do not depend on how many chains there are.
+
+    They are hashed on the host, which needs no compilation. M. E. O'Neill's `seed_seq`, as in NumPy's `SeedSequence`.
+    """
+    words = np.asarray(jr.key_data(key))
+    n = words.size
+    found = [np.random.SeedSequence([*words.tolist(), c]).generate_state(n + 2) for c in range(chains)]
+    return [jr.wrap_key_data(x[:n], impl=jr.key_impl(key)) for x in found], [x[n:] for x in found]

@@ -1,8 +1,10 @@
 """A pytree of parameters as one flat vector, the names of its coordinates, and the checks of what the user passed."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +22,12 @@ class Layout:
     dtypes: tuple[str, ...]
     names: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """Number of coordinates."""
         return sum(int(np.prod(s)) for s in self.shapes)
 
-    @property
+    @functools.cached_property
     def dtype(self):
         """Dtype of the flat vector."""
         return jnp.result_type(*self.dtypes)
@@ -93,9 +95,20 @@ def check_energy(energy: Energy, flat: Layout) -> int:
     Raises:
         ValueError: if it does not return a real scalar, or `(scalar, why)`.
     """
-    points = [jax.ShapeDtypeStruct(s, d) for s, d in zip(flat.shapes, flat.dtypes, strict=True)]
-    trace = jax.make_jaxpr(lambda x: split(energy(x)), return_shape=True)
-    jaxpr, (value, _) = trace(jax.tree.unflatten(flat.treedef, points))
+    dynamic, static = eqx.partition(energy, eqx.is_array)
+    arrays, structure = jax.tree.flatten(dynamic)
+    leaves, treedef = jax.tree.flatten(static)
+    return _checked(tuple((x.shape, str(x.dtype)) for x in arrays), structure, tuple(leaves), treedef, flat)
+
+
+@functools.lru_cache(maxsize=64)
+def _checked(arrays: tuple, structure: Any, leaves: tuple, treedef: Any, flat: Layout) -> int:
+    static = jax.tree.unflatten(treedef, leaves)
+    of = lambda dynamic, x: split(eqx.combine(dynamic, static)(x))
+    like = lambda tree, shapes: jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*s) for s in shapes])
+    dynamic = like(structure, arrays)
+    points = like(flat.treedef, zip(flat.shapes, flat.dtypes, strict=True))
+    jaxpr, (value, _) = jax.make_jaxpr(of, return_shape=True)(dynamic, points)
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"energy: it returns {value.dtype}{list(value.shape)} for one point; a real scalar is needed "

@@ -78,9 +78,20 @@ class Block(NamedTuple):
 
 
 def noise_of(key, index, d: int, dtype):
-    """Momentum noise and seed of draw number `index`: a function of the chain's key data and the number alone."""
-    key = jr.fold_in(jr.wrap_key_data(key), index)
-    return jr.normal(key, (d,), dtype), jr.bits(jr.fold_in(key, 1), (2,), jnp.uint32)
+    """Momentum noise and seed of draw number `index`: a function of the chain's key data and the number alone.
+
+    One call of the generator serves both, since every call is code to compile. Normal numbers by inversion, from the
+    centres of equal cells of (−1, 1).
+    """
+    key = jr.fold_in(jr.wrap_key_data(key, impl="threefry2x32"), index)
+    if dtype == jnp.float64:
+        bits = jr.bits(key, (d + 1,), jnp.uint64)
+        uniform = ((bits[:d] >> 12).astype(dtype) + 0.5) * 2.0**-51 - 1
+        seed = jnp.stack([bits[d], bits[d] >> 32]).astype(jnp.uint32)
+    else:
+        bits = jr.bits(key, (d + 2,), jnp.uint32)
+        uniform, seed = ((bits[:d] >> 9).astype(dtype) + 0.5) * 2.0**-22 - 1, bits[d:]
+    return (2**0.5 * jax.lax.erf_inv(uniform)).astype(dtype), seed
 
 
 def _finish(t: Tree, chain: Chain, plan: Plan, step_size) -> tuple[Chain, Array]:

@@ -1,5 +1,6 @@
 """`sample`: energy in, posterior out. Chains in parallel, one compilation, streamed, resumable, reproducible."""
 
+import contextlib
 import functools
 import time
 import warnings
@@ -10,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .._array import Energy, Key, PyTree
 from ..flow.splitting import verlet
 from . import driver, flat
 from .adaptation import AbstractAdaptation, Fixed, LowRank
+from .compiled import Options, Program
 from .crowd import Crowd
-from .driver import Options, Program
 from .life import Run, Told
 from .pathfinder import Pathfinder, Pool
 from .posterior import Posterior
@@ -124,9 +126,11 @@ def sample(
                  reasons or {})  # fmt: skip
     one = functools.partial(driver.serve_together, lanes=chains) if together else driver.serve_in_threads
     serve = lambda lives: one(compiled, keys, lives, report.refresh)
+    # metrics are small, and each chain fits its own: BLAS' threads would only wait for one another
+    single = contextlib.nullcontext() if together else threadpool_limits(1, user_api="blas")
     began = time.perf_counter(), time.process_time()
     try:
-        with report:
+        with single, report:
             pool = None
             if isinstance(start, Pathfinder) and not all(store.holds(c) for c in range(1 if shared else chains)):
                 alone = shared or not together and widest <= 512

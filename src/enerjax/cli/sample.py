@@ -53,7 +53,7 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
     # the compiled program is kept between runs, so that a resumed one starts at once; the user's setting wins
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "enerjax" / "xla"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     import hashlib
     import shutil
 
