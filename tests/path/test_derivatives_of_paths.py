@@ -8,6 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from enerjax import path
+from enerjax.path import march
 
 TIGHT = dict(rtol=1e-10, atol=1e-12)
 
@@ -143,6 +144,21 @@ def test_batch_shares_parameters_and_keeps_its_own_times_and_steps():
         step = jnp.zeros(3).at[k].set(1.0)
         numeric = difference(lambda ts: value(p, starts[1], ts), times[1], step, 1e-3)
         np.testing.assert_allclose(gt[1, k], numeric, rtol=1e-4)
+
+
+def test_a_long_batch_sums_its_output_times_in_blocks():
+    """The adjoint of the interpolation takes blocks of times when there are many numbers: same as lane by lane."""
+    ts = jnp.stack([jnp.linspace(0.1 * k, 3.0, 77) for k in range(3)])
+    starts = jnp.linspace(0.5, 2.0, 3 * 40).reshape(3, 40)
+    assert starts.size * 77 > march.WHOLE
+    field = lambda t, y, a: -a[0] * y + a[1] * jnp.sin(t)
+    one = lambda a, y, ts: jnp.sum(jnp.cos(path.solve(field, y, ts, a, rtol=1e-6)))
+    whole = lambda a, y: jnp.sum(jax.vmap(one, (None, 0, 0))(a, y, ts))
+    lanes = lambda a, y: jnp.sum(jax.lax.map(lambda v: one(a, *v), (y, ts)))
+    for ours, true in zip(
+        *(jax.jit(jax.grad(f, (0, 1)))(jnp.array([0.7, 0.3]), starts) for f in (whole, lanes)), strict=True
+    ):
+        np.testing.assert_allclose(ours, true, rtol=1e-10, atol=1e-12)
 
 
 def test_dense_output_is_accurate_and_differentiable():

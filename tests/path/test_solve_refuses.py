@@ -29,6 +29,18 @@ def test_bad_times(ts, t0, message):
         path.solve(decay, jnp.ones(2), jnp.array(ts), t0=t0)
 
 
+def test_known_times_are_checked_inside_jit_as_well():
+    with pytest.raises(ValueError, match=r"times must increase, but ts\[1\]"):
+        jax.jit(lambda y: path.solve(decay, y, np.array([1.0, 0.5])))(jnp.ones(2))
+
+
+def test_fixed_steps_start_at_the_first_time_or_before_it():
+    ts = jnp.array([1.0, 1.5, 2.0])
+    run = lambda **start: path.solve(decay, jnp.ones(1), ts, substeps=20, **start)[:, 0]
+    np.testing.assert_allclose(run(), np.exp(1.0 - ts), rtol=1e-8)
+    np.testing.assert_allclose(run(t0=0.25), np.exp(0.25 - ts), rtol=1e-8)
+
+
 def test_field_of_another_structure():
     with pytest.raises(ValueError, match="they must agree"):
         path.solve(lambda t, y, a: (y["a"],), {"a": jnp.ones(2)}, jnp.array([0.0, 1.0]))
@@ -75,9 +87,12 @@ def test_event_stops_the_path():
     """A ball dropped from 1 m reaches the floor at √(2/g)."""
     fall = lambda t, y, a: jnp.stack([y[1], jnp.array(-9.81)])
     event = diffrax.Event(lambda t, y, args, **kw: y[0], optimistix.Newton(1e-8, 1e-8))
-    solution = path.integrate(fall, jnp.array([1.0, 0.0]), jnp.linspace(0.0, 1.0, 5), event=event, rtol=1e-8, atol=1e-8)
+    how = dict(event=event, rtol=1e-8, atol=1e-8, dense=True)
+    solution = path.integrate(fall, jnp.array([1.0, 0.0]), jnp.linspace(0.0, 1.0, 5), **how)
     np.testing.assert_allclose(solution.stopped_at, np.sqrt(2 / 9.81), rtol=1e-6)
     assert np.isnan(solution.ys[-1, 0]) and int(solution.code) == 0
+    np.testing.assert_allclose(solution.dense(0.3), [1 - 9.81 * 0.045, -9.81 * 0.3], rtol=1e-6)
+    assert np.isnan(solution.dense(0.5)[0])
 
 
 def test_noise_has_the_stationary_law(key):

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+WHOLE, BLOCK = 8192, 8  # the adjoint of the interpolation: above so many numbers, so many output times at once
+
 ARRIVED, OUT_OF_STEPS, UNDERFLOW, BAD_START, BAD_TIMES = range(5)
 
 
@@ -121,16 +123,40 @@ def points(tableau: Tableau, T, t, h, y, k, derivative: int = 0):
     return total if derivative else jnp.moveaxis(y, -1, 0)[None] + (h.astype(y.dtype)[None, None] * s) * total
 
 
-def points_transposed(tableau: Tableau, T, t, h, cotangent):
-    """The transpose of `points` in (y, k): [times, d, *lanes] ↦ [*lanes, d] and a list of stages of that shape."""
-    s = _fraction(T, t, h, cotangent)
-    moments, weighted = [], cotangent
-    for _ in tableau.dense:
-        weighted = weighted * s
-        moments.append(h.astype(cotangent.dtype)[None] * jnp.sum(weighted, axis=0))
-    k = [combine([w[i] for w in tableau.dense], moments) for i in range(len(tableau.b))]
+def points_transposed(tableau: Tableau, T, t, h, cotangent, here):
+    """The transpose of `points` in (y, k), of the times marked `here` [times, *lanes]: [times, d, *lanes] ↦ [*lanes, d]
+    and a list of stages of that shape.
+
+    Sums over times of ȳ(τ) sᵖ, p = 0, 1, …: on long arrays a block of times at a time, and only the blocks with a mark,
+    since a reduction along the slow axis makes XLA write every power out.
+    """
+    times = len(T)
+    block = times if cotangent.size <= WHOLE else min(times, BLOCK)
+
+    def sums(k, moments):
+        first = jnp.minimum(k * block, times - block)
+        part = lambda v: jax.lax.dynamic_slice_in_dim(v, first, block)
+        fresh = (first + jnp.arange(block) >= k * block).reshape(-1, *(1,) * (T.ndim - 1))  # the last block overlaps
+        w = jnp.where((part(here) & fresh)[:, None], part(cotangent), 0.0)
+        s = _fraction(part(T), t, h, cotangent)
+        out = []
+        for m in moments:
+            out.append(m + (jnp.sum(w, axis=0) if block == times else sum(list(w))))
+            w = w * s
+        return out
+
+    moments = [jnp.zeros_like(cotangent[0])] * (1 + len(tableau.dense))
+    if block == times:
+        moments = sums(0, moments)
+    else:
+        marked = jnp.any(here, axis=tuple(range(1, here.ndim)))
+        low, high = jnp.argmax(marked), times - 1 - jnp.argmax(marked[::-1])
+        end = jnp.where(jnp.any(marked), high // block + 1, low // block)
+        moments = jax.lax.fori_loop(low // block, end, sums, moments)
+    scaled = [h.astype(cotangent.dtype)[None] * m for m in moments[1:]]
+    k = [combine([w[i] for w in tableau.dense], scaled) for i in range(len(tableau.b))]
     back = lambda v: jnp.moveaxis(v, 0, -1)
-    return back(jnp.sum(cotangent, axis=0)), [back(v) for v in k]
+    return back(moments[0]), [back(v) for v in k]
 
 
 def _fraction(T, t, h, like):

@@ -23,7 +23,7 @@ def _steps(law: Law, t, h, y, f, ts, where):
     """What both loops share: step i of the history, and which of the times asked for lie in it."""
     axis = t.ndim - 1
     T, W = jnp.moveaxis(ts, -1, 0), jnp.moveaxis(where, -1, 0)
-    return axis, lambda i: [row(v, i, axis) for v in (t, h, y, f)], T, lambda i: (i == W)[:, None]
+    return axis, lambda i: [row(v, i, axis) for v in (t, h, y, f)], T, lambda i: i == W
 
 
 def _tangent(law: Law, active, kinds, consts, t, h, y, f, ts, where, n, dconsts, dy):
@@ -44,7 +44,7 @@ def _tangent(law: Law, active, kinds, consts, t, h, y, f, ts, where, n, dconsts,
         new = [put(rows, v, i, axis) for rows, v in zip(kept, found, strict=False)]
         if kinds[3]:
             seen = points(law.tableau, T, t_i, h_i, dy, [dk[..., j, :] for j in range(stages)])
-            new.append(jnp.where(here(i), seen, kept[-1]))
+            new.append(jnp.where(here(i)[:, None], seen, kept[-1]))
         return dy1, df1, new
 
     kept = jax.lax.fori_loop(0, n, turn, (dy, df, kept))[2]
@@ -67,7 +67,7 @@ def _adjoint(law: Law, active, kinds, consts, t, h, y, f, ts, where, n, *cotange
         (_, k), pull = jax.vjp(one, chosen, y_i, f_i)
         more, ks = jnp.zeros_like(yb), jnp.zeros_like(k) if kbar is None else row(kbar, i, axis)
         if seen is not None:
-            more, stage_bars = points_transposed(law.tableau, T, t_i, h_i, jnp.where(here(i), seen, 0.0))
+            more, stage_bars = points_transposed(law.tableau, T, t_i, h_i, seen, here(i))
             ks = ks + jnp.stack(stage_bars, axis=-2)
         if ybar is not None:
             more = more + row(ybar, i, axis)

@@ -58,7 +58,8 @@ class Solution(eqx.Module):
         steps: accepted steps.
         stopped_at: the last time reached.
         state: the state there.
-        dense: state at any time in between; None for fixed steps.
+        dense: state at any time in between: of `Replay` always, of diffrax's adjoints when asked for; None for fixed
+            steps. NaN outside the path.
     """
 
     ts: Array
@@ -132,6 +133,7 @@ def integrate(
     noise: tuple | None = None,
     event: diffrax.Event | None = None,
     controller: diffrax.AbstractStepSizeController | None = None,
+    dense: bool = False,
 ) -> Solution:
     """ẏ = field(t, y, args) from y0 at t0, observed at the times ts.
 
@@ -152,6 +154,7 @@ def integrate(
         noise: (diffusion, brownian): adds diffusion(t, y, args) dW with a diffrax Brownian path.
         event: a diffrax Event; the path ends there, later states are NaN, `stopped_at` and `state` are the event's.
         controller: a diffrax step size controller instead of the tolerances.
+        dense: keep the states in between where that costs memory (implicit, noisy, with an event): `Solution.dense`.
 
     Returns:
         A `Solution`; vmap over y0, ts or args gives a batch, each trajectory with its own times and steps.
@@ -159,8 +162,7 @@ def integrate(
     Raises:
         ValueError: times that do not increase, an observation before t0, a field whose value is not of y's structure.
     """
-    ts = jnp.asarray(ts, dtype=None if _is_floating(ts) else jnp.result_type(float))
-    _check_times(ts, t0)
+    ts, moving = _times(ts, t0)
     if dt0 is not None and not isinstance(dt0, Tracer) and not float(dt0) > 0:
         raise ValueError(f"path.solve: the first step dt0 must be positive, not {dt0}; None chooses it.")
     _check_field(field, ts[0], y0, args)
@@ -168,9 +170,9 @@ def integrate(
     solver = diffrax.Tsit5() if solver is None else solver
     explicit = isinstance(solver, diffrax.AbstractERK)
     if substeps is not None:
-        if not explicit or noise is not None or event is not None:
-            raise ValueError("path.solve: substeps=k needs an explicit diffrax solver, without noise or event.")
-        return _fixed(field, y0, ts, start, args, _march.Tableau.of(solver), substeps)
+        if not explicit or noise is not None or event is not None or dense:
+            raise ValueError("path.solve: substeps=k needs an explicit solver, without noise, event or dense=True.")
+        return _fixed(field, y0, ts, None if t0 is None else start, args, _march.Tableau.of(solver), substeps)
     stored = STEPS if max_steps is None else max_steps
     history = stored * sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
     plain = explicit and noise is None and event is None and controller is None
@@ -179,33 +181,40 @@ def integrate(
     if isinstance(adjoint, Replay):
         if not plain:
             raise ValueError("path.solve: Replay needs an explicit solver with tolerances, without noise or event.")
-        return _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, stored)
+        return _adaptive(field, y0, ts, start, moving, args, solver, rtol, atol, dt0, stored)
     max_steps = 4096 if max_steps is None else max_steps
     if adjoint is None:
         checkpoints = max_steps if history * max_steps // stored <= BUDGET else None
         adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
     controller = diffrax.PIDController(rtol=rtol, atol=atol) if controller is None else controller
-    return _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event)
+    return _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event, dense)
 
 
-def _is_floating(ts) -> bool:
-    return jnp.issubdtype(jnp.result_type(ts), jnp.floating)
+def _times(ts, t0):
+    """The times as an array, checked where they are known, and whether the start is traced (so may be differentiated).
 
-
-def _check_times(ts, t0) -> None:
+    Known times are checked before they become an array of jax: inside `jit` that array is a tracer.
+    """
+    known = not any(isinstance(v, Tracer) for v in jax.tree.leaves(ts))
+    floating = jnp.issubdtype(jnp.result_type(ts) if hasattr(ts, "dtype") else float, jnp.floating)
+    dtype = jnp.result_type(ts if floating and hasattr(ts, "dtype") else float)
+    if known:
+        _check_times(np.asarray(ts, dtype), t0)
+    ts = jnp.asarray(ts, dtype)
     if ts.ndim != 1 or ts.size == 0:
         raise ValueError(f"path.solve: ts must be a vector of times, not of shape {ts.shape}; vmap for a batch.")
-    if isinstance(ts, Tracer):
-        return
-    times = np.asarray(ts)
+    return ts, not known if t0 is None else isinstance(t0, Tracer)
+
+
+def _check_times(times, t0) -> None:
     if not np.all(np.isfinite(times)):
         raise ValueError(f"path.solve: ts[{int(np.argmin(np.isfinite(times)))}] is not finite.")
-    if np.any(np.diff(times) <= 0):
+    if times.ndim == 1 and np.any(np.diff(times) <= 0):
         i = int(np.argmax(np.diff(times) <= 0))
         raise ValueError(
             f"path.solve: times must increase, but ts[{i + 1}] = {times[i + 1]} follows {times[i]}; sort them."
         )
-    if t0 is not None and not isinstance(t0, Tracer) and times[0] < float(t0):
+    if t0 is not None and not isinstance(t0, Tracer) and times.ndim == 1 and times.size and times[0] < float(t0):
         raise ValueError(f"path.solve: the observation at ts[0] = {times[0]} lies before the start t0 = {float(t0)}.")
 
 
@@ -251,6 +260,20 @@ class Dense(eqx.Module):
         return self.inside(i, jnp.where(time >= self.t[0], time, jnp.nan))
 
 
+class Between(eqx.Module):
+    """The state at any time of a path that diffrax followed."""
+
+    interpolation: Any
+    start: Array
+    reached: Array
+
+    def __call__(self, time) -> PyTree:
+        """The state at `time`; NaN outside the path."""
+        fine = (time >= self.start) & (time <= self.reached)
+        state = self.interpolation.evaluate(jnp.clip(time, self.start, self.reached))
+        return jax.tree.map(lambda v: v * jnp.where(fine, 1.0, jnp.nan).astype(v.dtype), state)
+
+
 def _flat(field, y0, args, t):
     """The field on flat vectors with everything it holds as a list of consts: (f(consts, t, y), consts, y, unravel)."""
     y, unravel = ravel_pytree(y0)
@@ -266,16 +289,15 @@ def _flat(field, y0, args, t):
 
 def _moving_start(flat, consts, y, start):
     """Let the gradient by the start time through: dy(t)/dt₀ = −Φ(t, t₀) f(t₀, y₀)."""
-    if not isinstance(start, Tracer):
-        return y, start
     fixed = jax.lax.stop_gradient(start)
     return y - (start - fixed).astype(y.dtype) * flat(consts, fixed, y), fixed
 
 
-def _adaptive(field, y0, ts, start, args, solver, rtol, atol, dt0, max_steps) -> Solution:
+def _adaptive(field, y0, ts, start, moving, args, solver, rtol, atol, dt0, max_steps) -> Solution:
     tableau = _march.Tableau.of(solver)
     flat, consts, y, unravel = _flat(field, y0, args, start)
-    y, start = _moving_start(flat, consts, y, start)
+    if moving:
+        y, start = _moving_start(flat, consts, y, start)
     observe = len(ts) <= OBSERVED
     t, h, rows, _, k, ys, where, _, count, code, reached, last = accepted(
         flat, tableau, consts, y, ts, start, dt0, rtol, atol, max_steps=max_steps, observe=observe
@@ -309,21 +331,28 @@ def _fixed(field, y0, ts, start, args, tableau, substeps) -> Solution:
         return y, y
 
     y0 = jax.tree.map(jnp.asarray, y0)
-    starts = jnp.concatenate([start[None], ts[:-1]])
-    last, ys = jax.lax.scan(stretch, y0, (starts, ts))
+    starts = ts[:-1] if start is None else jnp.concatenate([start[None], ts[:-1]])
+    last, ys = jax.lax.scan(stretch, y0, (starts, ts[len(ts) - len(starts) :]))
+    if start is None:  # the path starts at the first time asked for: nothing to step over
+        ys = jax.tree.map(lambda v, rest: jnp.concatenate([v[None], rest]), y0, ys)
+        starts = jnp.concatenate([ts[:1], starts])
     good = jnp.array([jnp.all(jnp.isfinite(v.reshape(len(ts), -1)), axis=1) for v in jax.tree.leaves(ys)]).all(0)
     reached = jnp.where(jnp.all(good), ts[-1], starts[jnp.argmin(good)])
     code = jnp.where(jnp.all(good), _march.ARRIVED, _march.UNDERFLOW).astype(jnp.int32)
-    return Solution(ts, ys, code, jnp.array(substeps * len(ts)), reached, last, None)
+    return Solution(ts, ys, code, jnp.array(substeps * (len(ts) - (start is None))), reached, last, None)
 
 
-def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event) -> Solution:
+def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event, dense) -> Solution:
     terms = diffrax.ODETerm(field)
     if noise is not None:
         diffusion, brownian = noise
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(diffusion, brownian))
     subs = [diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t1=True)]
     backsolve = isinstance(adjoint, diffrax.BacksolveAdjoint)
+    if dense and backsolve:
+        raise ValueError(
+            "path.solve: BacksolveAdjoint keeps no states in between; take another adjoint for dense=True."
+        )
     solution = diffrax.diffeqsolve(
         terms,
         solver,
@@ -332,7 +361,7 @@ def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adj
         dt0,
         jax.tree.map(jnp.asarray, y0),
         args,
-        saveat=diffrax.SaveAt(ts=ts) if backsolve else diffrax.SaveAt(subs=subs),
+        saveat=diffrax.SaveAt(ts=ts) if backsolve else diffrax.SaveAt(subs=subs, dense=dense),
         stepsize_controller=controller,
         adjoint=adjoint,
         max_steps=max_steps,
@@ -349,4 +378,5 @@ def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adj
     code = jnp.where(good, _march.ARRIVED, jnp.where(limit, _march.OUT_OF_STEPS, _march.UNDERFLOW)).astype(jnp.int32)
     # diffrax marks what was not reached by inf; a product lets the gradient be NaN too
     hide = lambda v: v * jnp.where(jnp.isfinite(v), 1.0, jnp.nan).astype(v.dtype)
-    return Solution(ts, jax.tree.map(hide, ys), code, solution.stats["num_accepted_steps"], reached, state, None)
+    between = Between(solution.interpolation, start, reached) if dense else None
+    return Solution(ts, jax.tree.map(hide, ys), code, solution.stats["num_accepted_steps"], reached, state, between)
