@@ -16,6 +16,7 @@ M. D. Hoffman and A. Gelman, JMLR 15, 1593 (2014); M. Betancourt, arXiv:1701.024
 arXiv:1912.11554 (2019), section on the iterative algorithm; the criterion across halves is Stan's (stan-dev/stan#2800).
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -208,8 +209,8 @@ def merge(t: Tree) -> Tree:
     far, near = _row(t.ends, 1 - t.direction)[3], _row(t.ends, t.direction)[3]
     first, rho = t.heads[0], t.rho + t.sub_rho
     left, right = t.rho + first, t.sub_rho + near
-    sums = jnp.stack([rho, rho, left, left, right, right])
-    dots = jnp.sum(sums * jnp.stack([far, t.w, far, first, near, t.w]), axis=-1)
+    pairs = ((rho, far), (rho, t.w), (left, far), (left, first), (right, near), (right, t.w))
+    bent = functools.reduce(jnp.logical_or, [jnp.vdot(a, b) <= 0 for a, b in pairs])
     end = jnp.stack([t.z.position, t.z.momentum, t.z.force, t.w])
     put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t.direction, 0)
     return t._replace(
@@ -219,5 +220,5 @@ def merge(t: Tree) -> Tree:
         rho=rho,
         weight=jnp.logaddexp(t.weight, sub_weight),
         depth=t.depth + 1,
-        count=t.count.at[2].max(jnp.any(dots <= 0).astype(t.count.dtype)),
+        count=t.count.at[2].max(bent.astype(t.count.dtype)),
     )

@@ -62,8 +62,6 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
 
     from ..chain import Given, Mode, Pathfinder, sample, variational
     from ..chain.arviz import check_path
-    from ..chain.arviz import plots as figures
-    from .report import save
 
     check_path(out)
     with jax.enable_x64(True):
@@ -90,6 +88,9 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
         posterior.save(out)
         written = [str(out)]
         if with_plots:
+            from ..chain.arviz import plots as figures
+            from .report import save
+
             for _, figure in (made := figures(posterior)):
                 name = out.with_name(f"{out.stem}_{('trace', 'rank', 'pair', 'energy')[len(written) - 1]}.png")
                 if len(made) == 3 and len(written) >= 3:
