@@ -131,3 +131,19 @@ def test_bucketed_batches_have_one_shape_per_bucket_and_miss_nothing(key):
     drawn = fit.bucketed(buckets, 4, key)
     assert all(len(index) == 4 and (buckets[index] == bucket).all() for bucket, index in drawn)
     assert set(np.concatenate([index for _, index in drawn])) == set(range(11))
+
+
+def test_a_weakly_typed_number_compiles_as_often_as_another():
+    """`jnp.array(1.0)` is weakly typed, what a step returns is not: each such leaf had cost two more compilations."""
+    traced = []
+
+    def one(model, batch, key):
+        traced.append(model)
+        return (model * batch - 1.0) ** 2
+
+    made = {}
+    for start in (jnp.array(2.0), jnp.array(2.0, jnp.result_type(float))):
+        traced.clear()
+        fit.train(one, start, lambda e, k: [jnp.array([3.0])[0]], optax.adam(0.1), key=jr.key(0), epochs=3)
+        made[start.weak_type] = len(traced)
+    assert made[True] == made[False]

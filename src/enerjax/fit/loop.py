@@ -139,6 +139,7 @@ def train(
         raise ValueError("train: give a budget, epochs=… or max_seconds=….")
     same = jax.tree.structure(trainable) == jax.tree.structure(model)  # a mask of a callable model is itself callable
     params, static = eqx.partition(model, trainable if same else jax.tree.map(trainable, model))
+    params = jax.tree.map(lambda v: jnp.asarray(v, v.dtype), params)  # jnp.array(1.0) is weakly typed, a step's is not
     step = _compiled_step(gradient or _gradient_of(loss, static), loss, optimizer, static, ema)
     zero = jnp.zeros((), jnp.int32)
     journal = Journal(directory, checkpoint_every, progress)
