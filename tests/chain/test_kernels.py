@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from enerjax import chain
+from enerjax import energy as en
 from enerjax.chain import diagnostics as dg
 from enerjax.flow import Phase, blanes_moan4, minimum_norm, verlet, yoshida4, yoshida6
 
@@ -131,13 +132,14 @@ def test_langevin_and_sgld_with_minibatches(key):
 
 
 def test_many_chains(key):
-    """64 chains of ChEES-HMC on a correlated Gaussian of dimension 20."""
+    """64 chains of ChEES-HMC on a correlated log-normal of dimension 20, in the user's space."""
     A = np.random.default_rng(0).standard_normal((20, 20)) / 5 + np.eye(20)
     P = jnp.asarray(A @ A.T)
-    out = chain.sample_many(
-        lambda x: 0.5 * x @ P @ x, chain.uniform(jnp.zeros(20)), key, chains=64, warmup=300, draws=100
-    )
-    x = np.asarray(out.draws)
+    free = lambda y: -0.5 * jnp.log(y["y"]) @ P @ jnp.log(y["y"]) - jnp.sum(jnp.log(y["y"]))
+    energy = en.posterior(free, transforms={"y": en.Positive()})  # log y is the Gaussian
+    starts = lambda key: {"y": jnp.exp(jr.uniform(key, (20,), minval=-2, maxval=2))}
+    out = chain.sample_many(energy, starts, key, chains=64, warmup=300, draws=100)
+    x = np.log(out.draws["y"])
     assert x.shape == (64, 100, 20)
     covariance = np.cov(x.reshape(-1, 20).T)
     eigenvalues = np.linalg.eigvals(covariance @ np.asarray(P)).real

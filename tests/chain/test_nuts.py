@@ -10,7 +10,7 @@ import pytest
 from enerjax import chain
 from enerjax.chain import diagnostics as dg
 from enerjax.chain.nuts import Point, begin, growing, leaf, merge, sprout
-from enerjax.flow import verlet
+from enerjax.flow import minimum_norm, verlet
 
 
 def metrics(d, rng):
@@ -125,7 +125,8 @@ def test_moments(key):
         within(x, float(scales[i]), np.std, dg.mcse_sd)
 
     banana = lambda x: 0.5 * x["a"] ** 2 + 0.5 * ((x["b"] - x["a"] ** 2) / 0.5) ** 2
-    post = chain.sample(banana, {"a": 0.0, "b": 0.0}, key, draws=1000, target=0.9)
+    post = chain.sample(banana, {"a": 0.0, "b": 0.0}, key, draws=1000, target=0.9, integrator=minimum_norm)
+    assert post.gradients > 2 * post.stats["steps"].sum(), "two gradients a step"
     within(post.draws["a"], 0.0, np.mean, dg.mcse_mean)
     within(post.draws["b"], 1.0, np.mean, dg.mcse_mean)
     within(post.draws["b"], np.sqrt(2 + 0.25), np.std, dg.mcse_sd)

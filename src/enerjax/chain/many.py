@@ -24,6 +24,7 @@ from .._array import Array, Energy, Float, Key, PyTree, Scalar
 from ..flow import DiagonalMass, Phase, verlet
 from .failure import Guarded
 from .flat import check_energy, layout
+from .posterior import constrain
 
 
 class Many(NamedTuple):
@@ -81,7 +82,8 @@ def sample_many(
     """ChEES-HMC over many chains at once; for targets cheap in batches, or on an accelerator.
 
     Args:
-        energy: E(x); the chains are a batch axis that it never sees.
+        energy: E(x); the chains are a batch axis that it never sees. One with `constrain` and `unconstrain` is sampled on
+            the real line, while `initial` and the draws are in the user's space, as in `sample`.
         initial: a start point, or `initial(key) -> start point` for each chain; spread them.
         key: randomness.
         chains: at least 2; the adaptation averages over them.
@@ -96,7 +98,8 @@ def sample_many(
     """
     if chains < 2:
         raise ValueError("sample_many: adaptation learns from differences between chains; chains must be at least 2.")
-    propose = initial if callable(initial) else (lambda _: initial)
+    free = getattr(energy, "unconstrain", lambda x: x)
+    propose = lambda k: free(initial(k) if callable(initial) else initial)
     shape = layout(propose(key))
     check_energy(energy, shape)
     k0, k1 = jr.split(key)
@@ -113,7 +116,7 @@ def sample_many(
         raise ValueError(f"initial: the energy is not finite at the start of {bad} of {chains} chains.")
     flat = np.swapaxes(np.asarray(positions), 0, 1)
     step, length = float(jnp.exp(learned.mean_log_step)), float(jnp.exp(learned.mean_log_length))
-    return Many(shape(flat), np.asarray(acceptance), step, length, int(steps) * chains)
+    return Many(constrain(energy, shape, flat), np.asarray(acceptance), step, length, int(steps) * chains)
 
 
 class _Static(eqx.Module):

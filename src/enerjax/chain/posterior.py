@@ -41,6 +41,9 @@ class Posterior:
         metrics: the metric of each chain.
         seconds: (wall, CPU) of the call, compilation included.
         layout: names, shapes and dtypes of the coordinates.
+        names: the user's words for failures.
+        energy: what was sampled.
+        per_step: gradients that one step of the integrator takes.
     """
 
     draws: PyTree
@@ -53,10 +56,11 @@ class Posterior:
     layout: Layout
     names: dict[int, str] = field(default_factory=dict)
     energy: Energy | None = None
+    per_step: int = 1
 
     @classmethod
-    def of(cls, energy, shape: Layout, store, told, metrics, seconds, names) -> "Posterior":
-        """Gather what the chains left."""
+    def of(cls, energy, shape: Layout, store, told, metrics, seconds, names, per_step: int = 1) -> "Posterior":
+        """Gather what the chains left; `told` counts steps of the integrator, of `per_step` gradients each."""
         flat = store.draws
         draws = constrain(energy, shape, flat)
         stats = {name: store.stats[..., i] for i, name in enumerate(STATS) if name != "symmetric"}
@@ -66,17 +70,19 @@ class Posterior:
         whys = sorted({why for one in told.warmup_failures for why in one})
         refused = {why: sum(one.get(why, 0) for one in told.warmup_failures) for why in whys}
         warm = {
-            "draws": told.warmup_draws, "gradients": told.warmup_gradients, "failures": refused,
-            "path_gradients": told.path_gradients, "restarts": told.restarts,
+            "draws": told.warmup_draws, "gradients": [per_step * n for n in told.warmup_gradients], "failures": refused,
+            "path_gradients": per_step * told.path_gradients, "restarts": told.restarts,
         }  # fmt: skip
         return cls(
-            draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy
-        )
+            draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy,
+            per_step,
+        )  # fmt: skip
 
     @property
     def gradients(self) -> int:
         """Gradient evaluations, paths and warm-up included."""
-        return int(self.stats["steps"].sum()) + sum(self.warmup["gradients"]) + self.warmup["path_gradients"]
+        warm = sum(self.warmup["gradients"]) + self.warmup["path_gradients"]
+        return self.per_step * int(self.stats["steps"].sum()) + warm
 
     def columns(self) -> tuple[list[np.ndarray], list[str]]:
         """Draws [chains, draws] of every coordinate in the user's space, and their names."""

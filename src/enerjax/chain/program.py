@@ -88,9 +88,9 @@ def noise_of(key, index, d: int, dtype):
         bits = jr.bits(key, (d + 1,), jnp.uint64)
         uniform = ((bits[:d] >> 12).astype(dtype) + 0.5) * 2.0**-51 - 1
         seed = jnp.stack([bits[d], bits[d] >> 32]).astype(jnp.uint32)
-    else:
+    else:  # in single precision also where the parameters are of half
         bits = jr.bits(key, (d + 2,), jnp.uint32)
-        uniform, seed = ((bits[:d] >> 9).astype(dtype) + 0.5) * 2.0**-22 - 1, bits[d:]
+        uniform, seed = ((bits[:d] >> 9).astype(jnp.float32) + 0.5) * 2.0**-22 - 1, bits[d:]
     return (2**0.5 * jax.lax.erf_inv(uniform)).astype(dtype), seed
 
 

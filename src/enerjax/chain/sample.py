@@ -111,6 +111,8 @@ def sample(
         "dtype": str(shape.dtype), "target": target, "max_depth": max_depth, "early": early,
         "start": repr(start), "metric": repr(metric) if not isinstance(metric, Fixed) else "Fixed",
     } | ({"pooled": True} if shared else {})  # fmt: skip
+    if integrator is not verlet:
+        run["integrator"] = getattr(integrator, "__name__", repr(integrator))
     store = Store(chains, draws, shape.size, len(STATS), shape.dtype, directory, run)
     report = Silent() if not progress else Progress(chains, warmup, draws, progress if callable(progress) else None)
 
@@ -151,7 +153,8 @@ def sample(
         store.draws, store.stats, metrics = store.draws[kept, :done], store.stats[kept, :done], [None] * len(kept)
         told.only(kept, done)
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
-    return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {})
+    per_step = len(getattr(integrator, "drifts", "1"))
+    return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {}, per_step)
 
 
 def _worth_keeping(counts: list[int]) -> tuple[list[int], int]:
