@@ -105,7 +105,7 @@ def main():
     with open(options.data) as rows:
         table = [row for row in csv.reader(rows) if len(row) > 3][1:]
     ue, uv, ye, yv = (jnp.array([float(r[i]) for r in table]) for i in range(4))
-    scores = []
+    scores, paths = [], []
     for seed in range(options.seeds):
         begin = time.process_time()
         twin, valid = train(seed, ue, ye, options.epochs)
@@ -115,11 +115,16 @@ def main():
         )
         grid = jnp.linspace(1.0, 10.0, 181)
         start = jnp.array([grid[jnp.argmin(jax.vmap(level)(grid))], yv[0] - twin.offset])
-        scores.append((float(rmse(yv, simulate(twin, start, uv))), valid))
+        paths.append(simulate(twin, start, uv))
+        scores.append((float(rmse(yv, paths[-1])), valid))
         spent = time.process_time() - begin
         print(f"seed {seed}: validation {valid:.3f}, test {scores[-1][0]:.3f} V, {spent:.0f} CPU-s", flush=True)
     median = np.median([test for test, _ in scores])
-    print(f"median test RMSE {median:.3f} V (published neural ODE 0.33, grey box 0.18; goal 0.30)")
+    mean = float(rmse(yv, sum(jnp.minimum(path, TOP) for path in paths) / len(paths)))
+    print(
+        f"median test RMSE {median:.3f} V, of the mean of their predictions {mean:.3f} V (published neural ODE 0.33, "
+        "grey box 0.18; goal 0.30)"
+    )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
     python examples/emps.py --train emps.csv --test emps_pulses.csv
 
 Data: A. Janot, M. Gautier and M. Brunot, "Data set and reference models of EMPS" (2019), not shipped here; columns
-time_exp [s], q_meas [m], u_in [V]. The twin is q̈ = k u − friction(q̇) with asymmetric Coulomb and viscous friction. It
-is fitted by Levenberg–Marquardt on windows first and then on the whole record, simulated from the voltage alone, and
-judged on the record with force pulses, which it never saw.
+time_exp [s], q_meas [m], u_in [V]. u_in, the controller's voltage, is the input of the published neural fit as well
+(EMPS_fit_truncated.py, EMPS_eval_sim.py of forgi86/sysid-neural-continuous: fitted to DATA_EMPS_SC.csv, judged on
+all of DATA_EMPS_PULSES_SC.csv from (q_meas, 0), as here). The twin is q̈ = k u − friction(q̇) with asymmetric Coulomb and
+viscous friction. It is fitted by Levenberg–Marquardt on windows first and then on the whole record, simulated from the
+voltage alone, and judged on the record with force pulses, which it never saw.
 """
 
 import argparse

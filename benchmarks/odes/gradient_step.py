@@ -9,11 +9,15 @@ batch256 the same, 100 points, batch 256
 lotka    Lotka–Volterra, 4 parameters, 21 points, one trajectory
 
 Rows marked `ode.softplus` have this library's softplus in the network instead of jax.nn.softplus: the same function, to
-rounding. `--write DIR` saves weights and data, which peers_torch.py reads: same network, tolerance and data.
+rounding. `--write DIR` saves weights and data, which peers_torch.py reads: same network, tolerance and data; with
+`--torch PYTHON` (of an environment with the torch libraries) it is run between the rounds, so that load slows
+all alike. `--only WORD` leaves out the rows without the word.
 """
 
 import argparse
 import os
+import re
+import subprocess
 import time
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
@@ -97,10 +101,20 @@ def candidates(field, ts):
     }
 
 
+def torch_times(python, folder, name):
+    """Milliseconds of peers_torch.py, by library."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers_torch.py")
+    said = subprocess.run([python, script, folder, name], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"^\S+ +(\S.*?) +loss .* ([\d.]+) ms$", said, re.MULTILINE)
+    return {label: float(ms) for label, ms in found}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=["spiral", "short", "long"])
     parser.add_argument("--write")
+    parser.add_argument("--torch", help="with --write: Python of the torch libraries")
+    parser.add_argument("--only", default="")
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     os.environ["EQX_ON_ERROR"] = "nan"
@@ -115,10 +129,11 @@ def main():
             fast = candidates(problem(name, ode.softplus)[1], ts)
             runs |= {f"{label}, ode.softplus": fast[label] for label in (*list(fast)[:1], "diffrax, defaults")}
         for label, run in runs.items():
-            if "forward" not in label:
-                batch = (lambda p, run=run: run(p, starts[0])[None]) if len(starts) == 1 else (
-                    lambda p, run=run: jax.vmap(run, (None, 0))(p, jnp.asarray(starts)))  # fmt: skip
-                loss = lambda p, batch=batch: jnp.mean((batch(p) - data) ** 2)
+            if options.only not in label:
+                continue
+            batch = (lambda p, run=run: run(p, starts[0])[None]) if len(starts) == 1 else (
+                lambda p, run=run: jax.vmap(run, (None, 0))(p, jnp.asarray(starts)))  # fmt: skip
+            loss = lambda p, batch=batch: jnp.mean((batch(p) - data) ** 2)
             begin = time.process_time()
             step = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
             cost[label] = [time.process_time() - begin]
@@ -130,13 +145,16 @@ def main():
                 flush=True,
             )
         turns = 20 if len(starts) == 1 else 3
-        for _ in range(options.rounds):  # interleaved: a loaded machine slows all alike
+        for turn in range(options.rounds):  # interleaved: a loaded machine slows all alike
+            if options.torch and turn % 4 == 0:
+                for label, ms in torch_times(options.torch, options.write, name).items():
+                    cost.setdefault(label, [0.0]).append(ms)
             for label, step in compiled.items():
                 begin = time.process_time()
                 for _ in range(turns):
                     jax.block_until_ready(step(params))
                 cost[label].append((time.process_time() - begin) / turns * 1e3)
-        base = min(cost["diffrax, defaults"][1:])
+        base = min(cost.get("diffrax, defaults", [0.0, float("nan")])[1:])
         for label, times in cost.items():
             best = min(times[1:])
             median = np.median(times[1:])

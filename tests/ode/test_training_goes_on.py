@@ -53,6 +53,24 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
     assert eqx.tree_equal(resumed, whole)
 
 
+def test_the_law_that_extrapolates_best_is_returned():
+    """Trained on the first five points at a rate that makes it jump about, judged on the path beyond them."""
+    whole = ode.path_loss(TS, **HOW)
+    beyond = eqx.filter_jit(lambda field: whole(ode.Learned(field, STARTS), (jnp.arange(4), DATA), None))
+    seen = []
+
+    def validate(learned):
+        seen.append(float(beyond(learned.field)))
+        return {"loss": seen[-1]}
+
+    found = ode.learn(
+        law(), TS, DATA, key=jr.key(0), horizons=(5,), epochs=20, rates=0.1, schedule=None, free=False,
+        validate=validate, **HOW,
+    )  # fmt: skip
+    assert len(seen) == 10 and seen[-1] > min(seen)
+    assert float(beyond(found.field)) == min(seen)
+
+
 def test_lbfgs_gets_further_than_adam_in_as_many_steps():
     one = dict(key=jr.key(0), horizons=(17,), epochs=40, **HOW)
     adam = ode.learn(law(), TS, DATA, rates=1e-2, **one)

@@ -100,6 +100,38 @@ def _square(r: Array) -> Array:
     return 0.5 * r @ r
 
 
+class Steps(NamedTuple):
+    """The compiled steps of `levenberg_marquardt` for unknowns of one structure; hand the same to repeated calls."""
+
+    value: Callable
+    look: Callable
+    propose: Callable
+    propose_free: Callable
+
+
+def compiled(x: PyTree, cg_iterations: int = 200) -> Steps:
+    """Steps for unknowns like x, compiled when first used with a kind of energy; they go when the caller lets go."""
+    import equinox as eqx
+
+    unravel = ravel_pytree(x)[1]
+
+    def look(energy, flat):
+        r, J = jacobian(energy, unravel(flat))
+        return r, J, jnp.maximum(jnp.linalg.norm(J, axis=0), 1e-12 * jnp.linalg.norm(J) + 1e-300)
+
+    def propose(energy, flat, r, J, scale, damping):
+        new = flat + _direction(r, J, damping, scale)
+        return new, _square(residual(energy, unravel(new)))
+
+    def propose_free(energy, flat, damping):
+        r, step = _conjugate_gradient(energy, unravel(flat), damping, cg_iterations)
+        return flat + step, _square(residual(energy, unravel(flat + step))), _square(r)
+
+    value = lambda energy, flat: _square(residual(energy, unravel(flat)))
+    jit = eqx.filter_jit
+    return Steps(jit(value), jit(look), jit(propose), jit(propose_free))
+
+
 def levenberg_marquardt(
     energy: Energy,
     x: PyTree,
@@ -110,6 +142,7 @@ def levenberg_marquardt(
     matrix_free: bool = False,
     cg_iterations: int = 200,
     should_stop: Callable[[float], bool] = lambda value: False,
+    steps: Steps | None = None,
 ) -> Fit:
     """Minimise ½‖r(x)‖² with damped Gauss–Newton steps: the damping falls by 3–10 at success and rises tenfold at
     failure.
@@ -124,42 +157,26 @@ def levenberg_marquardt(
         matrix_free: solve by conjugate gradients, J never formed: for more than a few thousand parameters.
         cg_iterations: most CG iterations per step.
         should_stop: called with the energy after each step; true ends the fit (time, patience).
+        steps: `compiled(x)`, to compile once for several calls.
 
     Raises:
         ValueError: the energy is not of the form ½‖r‖².
         FloatingPointError: the residual is not finite at the start.
     """
-    import equinox as eqx
-
     flat, unravel = ravel_pytree(x)
-
-    @eqx.filter_jit
-    def look(energy, flat):
-        r, J = jacobian(energy, unravel(flat))
-        return r, J, jnp.maximum(jnp.linalg.norm(J, axis=0), 1e-12 * jnp.linalg.norm(J) + 1e-300)
-
-    @eqx.filter_jit
-    def propose(energy, flat, r, J, scale, damping):
-        new = flat + _direction(r, J, damping, scale)
-        return new, _square(residual(energy, unravel(new)))
-
-    @eqx.filter_jit
-    def propose_free(energy, flat, damping):
-        r, step = _conjugate_gradient(energy, unravel(flat), damping, cg_iterations)
-        return flat + step, _square(residual(energy, unravel(flat + step))), _square(r)
-
-    value = float(eqx.filter_jit(lambda e, v: _square(residual(e, unravel(v))))(energy, flat))
+    steps = compiled(x, cg_iterations) if steps is None else steps
+    value = float(steps.value(energy, flat))
     if not jnp.isfinite(value):
         raise FloatingPointError("Levenberg–Marquardt: the residual is not finite at the start")
     history, factor, converged = [value], float(damping), False
     for _ in range(iterations):
-        parts = None if matrix_free else look(energy, flat)
+        parts = None if matrix_free else steps.look(energy, flat)
         for _attempt in range(22):
             if parts is None:
-                new, after, _ = propose_free(energy, flat, jnp.asarray(factor))
+                new, after, _ = steps.propose_free(energy, flat, jnp.asarray(factor))
             else:
                 r, J, scale = parts
-                new, after = propose(energy, flat, r, J, scale, jnp.asarray(factor))
+                new, after = steps.propose(energy, flat, r, J, scale, jnp.asarray(factor))
             after = float(after)
             if after < value:
                 break

@@ -9,6 +9,8 @@ from .control import fit_transitions as fit_transitions
 from .control import stirred_tank as stirred_tank
 from .control import transitions as transitions
 from .control import two_link_arm as two_link_arm
+from .evidence import Weighed as Weighed
+from .evidence import weigh as weigh
 from .symbolic import Reading as Reading
 from .symbolic import sparse_law as sparse_law
 from .training import Learned as Learned

@@ -195,13 +195,18 @@ def learn(
     each = lambda v: [v] * len(horizons) if np.ndim(v) == 0 else list(v)
     learned = Learned(field, ys[:, 0] if starts is None else starts)
     trainable = Learned(jax.tree.map(eqx.is_inexact_array, field), jax.tree.map(lambda _: free, learned.starts))
-    size = paths if batch is None else batch
+    size, held = paths if batch is None else batch, np.asarray(ys)
     for stage, (points, count, rate) in enumerate(zip(horizons, each(epochs), each(rates), strict=True)):
         loss = path_loss(ts[:points], noise=noise, observe=observe, args=args, solver=solver)
 
-        def batches(epoch, key, points=points):
-            order = jax.random.permutation(key, paths) if size < paths else jnp.arange(paths)
-            return [(rows, ys[rows, :points]) for rows in order[: paths // size * size].reshape(-1, size)]
+        whole = [(jnp.arange(paths), ys[:, :points])]
+
+        def batches(epoch, key, points=points, whole=whole):
+            if size >= paths:
+                return whole
+            # on the host: small programs of jax would each be compiled, and dispatched for every batch
+            order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(paths)
+            return [(rows, held[rows, :points]) for rows in order[: paths // size * size].reshape(-1, size)]
 
         learned = fit.train(
             loss,
