@@ -120,6 +120,11 @@ def test_ragged_molecules_compile_once_per_bucket(tmp_path, monkeypatch):
     assert np.isfinite(run.metrics[-1]["loss"])
 
 
+def test_rare_sizes_are_padded_rather_than_compiled():
+    assert batch._padded_sizes([64] * 40 + [12, 63, 96]) == {64: 64, 12: 64, 63: 64, 96: 96}
+    assert batch._padded_sizes([27] * 5) == {27: 27}
+
+
 def test_periodic_frames_learn_stress(tmp_path):
     from ase.build import bulk
 

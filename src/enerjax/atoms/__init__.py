@@ -28,6 +28,8 @@ from .structure import Structure as Structure
 from .training import Recipe as Recipe
 from .training import configure as configure
 from .training import fit as fit
+from .uncertainty import Posterior as Posterior
+from .uncertainty import posterior as posterior
 from .vibrations import frequencies as frequencies
 from .vibrations import phonons as phonons
 from .vibrations import relax as relax

@@ -5,7 +5,9 @@ frame: no list, no gather); anything else has neighbour rows, built once on the 
 equal shape, so a run compiles once per bucket and never again.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -120,6 +122,28 @@ def _size(atoms: int) -> int:
     return next((s for s in _SIZES if s >= atoms), -(-atoms // 64) * 64)
 
 
+def _padded_sizes(counts: Sequence[int], padding: float = 0.05) -> dict[int, int]:
+    """Atoms of a frame ↦ atoms it is padded to.
+
+    Every size is a program to compile, so the rarest join the next larger one as long as that adds less than `padding`
+    of all atoms. Frames of one size only are not padded at all.
+    """
+    if len(set(counts)) == 1:
+        return {counts[0]: counts[0]}
+    frames = Counter(_size(n) for n in counts)
+    into = {s: s for s in frames}
+    left = padding * sum(counts)
+    while len(frames) > 1:
+        sizes = sorted(frames)
+        cost, small, large = min((frames[s] * (t - s), s, t) for s, t in pairwise(sizes))
+        if cost > left:
+            break
+        left -= cost
+        frames[large] += frames.pop(small)
+        into = {s: large if t == small else t for s, t in into.items()}
+    return {n: into[_size(n)] for n in set(counts)}
+
+
 def prepare(data: Dataset, cutoff: float, reference, dtype=np.float32) -> tuple[list[Batch], np.ndarray, np.ndarray]:
     """All frames as padded arrays, by bucket.
 
@@ -132,10 +156,10 @@ def prepare(data: Dataset, cutoff: float, reference, dtype=np.float32) -> tuple[
     Returns:
         One `Batch` with all frames per bucket, the bucket of every frame, and its row in that bucket.
     """
-    same = len({len(f.numbers) for f in data}) == 1
+    padded = _padded_sizes([len(f.numbers) for f in data])
     shapes, rows = [], []
     for frame in data:
-        n = len(frame.numbers) if same else _size(len(frame.numbers))
+        n = padded[len(frame.numbers)]
         dense = frame.cell is None and n <= DENSE
         row = None if dense else neighbour_list(frame.structure(np.float32), cutoff, margin=1.0)
         rows.append(row)
