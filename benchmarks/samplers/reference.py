@@ -1,8 +1,10 @@
 """Is it right? Every posterior with reference draws, 4 chains × 1000 draws, against Stan's 10 000.
 
     python benchmarks/samplers/reference.py POSTERIORDB [--only NAME …] [--seed 0] [--target 0.8]
+        [--metric low_rank|diagonal|dense]
 
-The target acceptance is that of the reference run (Stan's adapt_delta, see models.py) unless `--target` says otherwise.
+Target acceptance and metric are ours by default, except where models.py names those of the reference run (Stan's
+adapt_delta and, for gp_poisson, its diagonal metric).
 
 Prints, per posterior, the worst |mean − reference| and |sd − reference| in units of their joint Monte Carlo error over
 all parameters, R-hat, ESS, divergences, gradients, CPU seconds (second call, so without compilation).
@@ -16,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from models import WITH_REFERENCE, load
+from models import METRIC, WITH_REFERENCE, load
 
 from enerjax import chain
 from enerjax.chain import diagnostics as dg
@@ -26,6 +28,7 @@ parser.add_argument("directory")
 parser.add_argument("--only", nargs="*", default=list(WITH_REFERENCE))
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--target", type=float, default=None)
+parser.add_argument("--metric", choices=("low_rank", "diagonal", "dense"), default=None)
 arguments = parser.parse_args()
 jax.config.update("jax_enable_x64", True)
 
@@ -34,10 +37,12 @@ for name in arguments.only:
     energy = lambda u, f=model.log_density: -f(u)
     initial = lambda key, m=model: m.centre + jr.uniform(key, (m.dimension,), minval=-m.radius, maxval=m.radius)
     target = arguments.target or model.acceptance
+    kind = arguments.metric or METRIC.get(name, "low_rank")
+    metric = {"low_rank": chain.LowRank, "diagonal": chain.Diagonal, "dense": chain.Dense}[kind]()
     begin = time.process_time()
-    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=target)
+    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=target, metric=metric)
     first = time.process_time() - begin
-    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=target)
+    posterior = chain.sample(energy, initial, jr.key(arguments.seed), target=target, metric=metric)
     ours = np.asarray(jax.vmap(jax.vmap(model.report))(jnp.asarray(posterior.draws)))
     z = {"mean": 0.0, "sd": 0.0}
     rhat, ess = 0.0, np.inf
@@ -49,7 +54,7 @@ for name in arguments.only:
         z["sd"] = max(z["sd"], abs(a.std() - b.std()) / error)
         rhat, ess = max(rhat, dg.rhat(a)), min(ess, dg.ess_bulk(a))
     row = {
-        "posterior": name, "target": target,
+        "posterior": name, "target": target, "metric": kind, "seed": arguments.seed,
         "worst_mean_in_mcse": round(z["mean"], 2), "worst_sd_in_mcse": round(z["sd"], 2),
         "max_rhat": round(rhat, 4), "min_ess_bulk": round(ess), "divergences": int(posterior.stats["divergence"].sum()),
         "warmup_draws": posterior.warmup["draws"], "warmup_gradients": sum(posterior.warmup["gradients"]),
