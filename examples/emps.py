@@ -3,11 +3,12 @@
     python examples/emps.py --train emps.csv --test emps_pulses.csv
 
 Data: A. Janot, M. Gautier and M. Brunot, "Data set and reference models of EMPS" (2019), not shipped here; columns
-time_exp [s], q_meas [m], u_in [V]. u_in, the controller's voltage, is the input of the published neural fit as well
-(EMPS_fit_truncated.py, EMPS_eval_sim.py of forgi86/sysid-neural-continuous: fitted to DATA_EMPS_SC.csv, judged on
-all of DATA_EMPS_PULSES_SC.csv from (q_meas, 0), as here). The twin is q̈ = k u − friction(q̇) with asymmetric Coulomb and
-viscous friction. It is fitted by Levenberg–Marquardt on windows first and then on the whole record, simulated from the
-voltage alone, and judged on the record with force pulses, which it never saw.
+time_exp [s], q_meas (position, in the source's csv files (q − 0.125 m)/0.125 m) and u_in [V]. u_in, the controller's
+voltage, is the input of the published neural fit as well (EMPS_fit_truncated.py, EMPS_eval_sim.py of
+forgi86/sysid-neural-continuous: fitted to DATA_EMPS_SC.csv, judged on all of DATA_EMPS_PULSES_SC.csv from (q_meas, 0),
+as here). The twin is q̈ = k u − friction(q̇) with asymmetric Coulomb and viscous friction. It is fitted by
+Levenberg–Marquardt on windows first and then on the whole record, simulated from the voltage alone, and judged on the
+record with force pulses, which it never saw.
 """
 
 import argparse
@@ -25,7 +26,8 @@ jax.config.update("jax_enable_x64", True)
 
 from enerjax import path  # noqa: E402
 
-SMOOTH = 2e-3  # m/s, width of the step in Coulomb friction
+SMOOTH = 2e-3  # of the record's unit of length a second: width of the step in Coulomb friction
+UNIT = 125.0  # mm, the record's unit of length
 
 
 def read(file):
@@ -105,7 +107,7 @@ def main():
     print(f"train: R² {r2(q[1:], ours):.4f} over {len(u)} points, simulated")
     t, u, q = read(options.test)
     ours = simulate(p, (q[0], jnp.array(0.0)), u[:-1], dt)
-    error = 1e3 * float(jnp.sqrt(jnp.mean((ours - q[1:]) ** 2)))
+    error = UNIT * float(jnp.sqrt(jnp.mean((ours - q[1:]) ** 2)))
     print(f"test:  R² {r2(q[1:], ours):.4f}, RMSE {error:.2f} mm, from the voltage alone  (goal R² > 0.99)")
     print(f"{time.process_time() - begin:.1f} CPU-s with compilation (goal 120)")
 

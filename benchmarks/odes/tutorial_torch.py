@@ -2,7 +2,7 @@
 
     python benchmarks/odes/tutorial_torch.py FILE.npz [--epochs 126] [--constant]
 
-Needs torch and torchdiffeq, not enerjax; FILE is of `tutorial.py --write`. The rate falls over the last quarter of the
+Needs torch and torchdiffeq, not enerjax; FILE is of `tutorial.py --write`. The rate falls over the last half of the
 second stage, as there.
 """
 
@@ -43,6 +43,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--epochs", type=int, default=63, help="of 8 steps, of the second stage")
+    parser.add_argument("--rate", type=float, default=5e-3, help="the tutorial's is 3e-3")
     parser.add_argument("--constant", action="store_true", help="the rate stays, as in the tutorial")
     options = parser.parse_args()
     z = np.load(options.file)
@@ -58,11 +59,11 @@ def main():
     torch.manual_seed(0)
     begin = time.process_time()
     for points, epochs, falls in ((10, 63, False), (100, options.epochs, not options.constant)):
-        optimizer = AdaBelief([*net.parameters(), scale], 3e-3)
+        optimizer = AdaBelief([*net.parameters(), scale], options.rate)
         for epoch in range(epochs):
             for k, rows in enumerate(torch.randperm(256).reshape(-1, 32)):
                 done = (epoch + k / 8) / epochs
-                optimizer.param_groups[0]["rate"] = 3e-3 * (min(1.0, 4 * (1 - done)) if falls else 1.0)
+                optimizer.param_groups[0]["rate"] = options.rate * (min(1.0, 2 * (1 - done)) if falls else 1.0)
                 optimizer.zero_grad()
                 run = solve(ys[rows, 0], ts[:points]).transpose(0, 1)
                 ((run - ys[rows, :points]) ** 2).mean().backward()

@@ -1,5 +1,6 @@
 """The evidence of a law whose path is linear in its parameters is a Gaussian integral: known exactly."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,9 +37,7 @@ def exact(data, alphas):
 def test_evidence_and_its_best_strengths_are_the_exact_ones(key):
     data = (0.5 + 1.5 * TS + NOISE * jr.normal(key, TS.shape))[None, :, None]
     first = ode.Learned(Drift(jnp.ones(1), jnp.ones(1)), jnp.zeros((1, 1)))
-    how = dict(noise=NOISE, solver=dict(substeps=2))
-    once = ode.weigh(first, TS, data, rounds=1, strength=0.5, **how)
-    np.testing.assert_allclose(once.log_evidence, exact(data, [0.5, 0.5]), rtol=1e-8)
+    how = dict(noise=NOISE, solver=dict(substeps=1, solver=diffrax.Bosh3()))
     best = ode.weigh(first, TS, data, rounds=40, tolerance=1e-6, **how)
     alphas = [best.strength.a, best.strength.b]
     np.testing.assert_allclose(best.log_evidence, exact(data, alphas), rtol=1e-7)
