@@ -34,14 +34,16 @@ SPREAD = 0.3  # of the prior of ln E
 
 
 class Product(AbstractEnergy):
-    """Σ_d E(x_d; data d): independent data sets as one energy."""
+    """Σ_d E(θ + L z_d; data d): independent data sets as one energy, in units of Laplace's deviations."""
 
     misfit: readings.Interpolated
     data: jax.Array  # [sets, readings]
+    centre: jax.Array  # θ, [K]
+    root: jax.Array  # L, [K, K]
 
-    def __call__(self, x):
-        one = lambda x, y: eqx.tree_at(lambda m: m.data, self.misfit, y)(x)
-        return jnp.sum(jax.vmap(one)(x, self.data))
+    def __call__(self, z):
+        one = lambda z, y: eqx.tree_at(lambda m: m.data, self.misfit, y)(self.centre + self.root @ z)
+        return jnp.sum(jax.vmap(one)(z, self.data))
 
 
 def moduli():
@@ -64,9 +66,7 @@ def moduli():
     spent = time.process_time() - begin
     print(f"Laplace, 1000 data sets: {share[0]:.3f} (λ) {share[1]:.3f} (μ), {spent:.1f} CPU s", flush=True)
     begin, sets = time.process_time(), 100
-    clean, theta = quick.predict(jnp.log(truth)), jnp.log(truth)
-    data = clean[None] + noise * jr.normal(jr.key(3), (sets, clean.size))
-    share = sampled(quick, data, theta, 0.001, jr.key(4))
+    share = sampled(quick, sets, jnp.log(truth), jr.key(4))
     spent = time.process_time() - begin
     print(f"chain.sample, {sets} data sets: {share[0]:.2f} (λ) {share[1]:.2f} (μ), {spent:.1f} CPU s", flush=True)
 
@@ -130,21 +130,30 @@ def field():
     made = misfit(2)[1]
     low, high = readings.intervals(made, theta)
     quick = made.interpolate(theta, 4 * (high - low) / 2, 5)
-    clean = quick.predict(theta)
-    data = clean[None] + quick.noise[None] * jr.normal(jr.key(3), (sets, clean.size))
-    share = sampled(quick, data, theta, 0.1 * (high - low), jr.key(4))
+    share = sampled(quick, sets, theta, jr.key(4))
     print(
         f"ln E, 2 × 2: chain.sample over {sets} data sets {share}, {time.process_time() - begin:.1f} CPU s", flush=True
     )
 
 
-def sampled(misfit, data, theta, spread, key, draws=500):
-    """The share of data sets whose 90 % interval by `chain.sample` holds theta."""
-    start = lambda key: theta + spread * jr.normal(key, (len(data), theta.size))
-    posterior = chain.sample(Product(misfit, data), start, key, chains=2, warmup=300, draws=draws)
-    draws = np.asarray(posterior.draws).reshape(-1, len(data), theta.size)
-    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
-    return np.mean((low < np.asarray(theta)) & (np.asarray(theta) < high), axis=0)
+def sampled(misfit, sets, theta, key, warmup=200, draws=400):
+    """The share of data sets whose 90 % interval by `chain.sample` holds theta.
+
+    What makes it feasible: readings compressed to what θ depends on (a gradient of 100 sets of 3600 readings each cost
+    0.3 s), and all sets in units of their common Laplace deviations, so that the product is nearly isotropic.
+    """
+    small = misfit.compressed()
+    clean, J = small.predict(theta), jax.jacfwd(small.predict)(theta)
+    root = jnp.linalg.cholesky(jnp.linalg.inv(J.T @ J))
+    k1, k2 = jr.split(key)
+    data = clean[None] + jr.normal(k1, (sets, clean.size))
+    start = lambda key: jr.normal(key, (sets, theta.size))
+    posterior = chain.sample(Product(small, data, theta, root), start, k2, chains=2, warmup=warmup, draws=draws)
+    kept, rhat = f"{clean.size} of {misfit.data.size} readings kept", posterior.diagnostics()["max_rhat"]
+    print(f"  {kept}; R-hat {rhat:.3f}, {posterior.gradients} gradients")
+    z = jnp.asarray(posterior.draws).reshape(-1, sets, theta.size)
+    low, high = jnp.quantile(z @ root.T, jnp.array([0.05, 0.95]), axis=0)
+    return np.asarray(jnp.mean((low < 0) & (high > 0), axis=0))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """DeepXDE on the same problems: error against CPU seconds, Adam then L-BFGS.
 
     pip install deepxde torch           # an environment of its own
-    python benchmarks/solids/peer_deepxde.py manufactured|kirsch SECONDS [HIDDEN ...]
+    python benchmarks/solids/peer_deepxde.py manufactured|kirsch|thick_cylinder SECONDS [HIDDEN ...]
 
 DeepXDE's own elasticity_plate.py: five outputs (u, v, σ_xx, σ_yy, σ_xy), boundary values built in
 where that example builds them in, first-order residuals; PyTorch backend, float64, one thread. Adam (1e-3) has
@@ -54,22 +54,13 @@ class Watch(dde.callbacks.Callback):
 
 def build(problem):
     """Geometry, residuals and tractions."""
-    stiff, lam, mu = problem.lam + 2 * problem.mu, problem.lam, problem.mu
 
     def pde(X, f):
         d = lambda i, j: dde.grad.jacobian(f, X, i=i, j=j)
-        fx, fy = problem.divergence(torch, X[:, 0:1], X[:, 1:2])
-        ex, ey, g = d(0, 0), d(1, 1), d(0, 1) + d(1, 0)
-        return [
-            d(2, 0) + d(4, 1) - fx,
-            d(4, 0) + d(3, 1) - fy,
-            stiff * ex + lam * ey - f[:, 2:3],
-            stiff * ey + lam * ex - f[:, 3:4],
-            mu * g - f[:, 4:5],
-        ]
+        return problem.residual(torch, X[:, 0:1], X[:, 1:2], [f[:, k : k + 1] for k in range(5)], d)
 
     if not hasattr(problem, "traction"):
-        geometry = dde.geometry.Rectangle([0, 0], [1, 1])
+        geometry = dde.geometry.Rectangle(list(problem.lower), list(problem.upper))
         return geometry, dde.data.PDE(geometry, pde, [], num_domain=500, num_boundary=500, num_test=100)
     L = problem.size
     geometry = dde.geometry.Rectangle([0, 0], [L, L]) - dde.geometry.Disk([0, 0], 1)

@@ -1,9 +1,9 @@
 """jinns on the same problem: error against CPU seconds, with its natural gradient, its SSBroyden, or Adam.
 
     pip install jinns                   # an environment of its own
-    python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS
+    python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [manufactured|thick_cylinder]
 
-Haghighat's plate in the formulation of peer_deepxde.py (five outputs, boundary values built in), float64, 2-24-24-5
+Problems in the formulation of peer_deepxde.py (five outputs, boundary values built in), float64, 2-24-24-5
 tanh. A `jinns.solve` of one iteration is timed first and taken off: each call compiles again.
 """
 
@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import jinns
 import numpy as np
 import optax
-from peer_problems import Manufactured, errors
+from peer_problems import PROBLEMS, errors
 
 jax.config.update("jax_enable_x64", True)
-problem = Manufactured()
+problem = PROBLEMS[sys.argv[3] if len(sys.argv) > 3 else "manufactured"]()
 
 
 class Elasticity(jinns.loss.PDEStatio):
@@ -27,17 +27,7 @@ class Elasticity(jinns.loss.PDEStatio):
 
     def equation(self, x, u, params):
         f, J = u(x, params), jax.jacfwd(lambda y: u(y, params))(x)
-        fx, fy = problem.divergence(jnp, x[0], x[1])
-        stiff, lam = problem.lam + 2 * problem.mu, problem.lam
-        return jnp.stack(
-            [
-                J[2, 0] + J[4, 1] - fx,
-                J[4, 0] + J[3, 1] - fy,
-                stiff * J[0, 0] + lam * J[1, 1] - f[2],
-                stiff * J[1, 1] + lam * J[0, 0] - f[3],
-                problem.mu * (J[0, 1] + J[1, 0]) - f[4],
-            ]
-        )
+        return jnp.stack(problem.residual(jnp, x[0], x[1], f, lambda i, j: J[i, j]))
 
 
 def callback_value(params, batch, loss):
@@ -64,8 +54,8 @@ def main():
         omega_batch_size=None,
         omega_border_batch_size=None,
         dim=2,
-        min_pts=(0, 0),
-        max_pts=(1, 1),
+        min_pts=problem.lower,
+        max_pts=problem.upper,
         method="uniform",
     )
     params = jinns.parameters.Params(nn_params=start, eq_params={})

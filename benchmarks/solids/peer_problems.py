@@ -1,7 +1,9 @@
-"""The two problems peers are given, as closed forms over any array module (numpy, torch, jax.numpy).
+"""The problems peers are given, as closed forms over any array module (numpy, torch, jax.numpy).
 
-Haghighat's plane-strain plate (λ = 1, μ = 1/2, Q = 4) on the unit square, and Kirsch's plate: the quarter [0, 4]² with
-a hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x. Stress as (σ_xx, σ_yy, σ_xy).
+Haghighat's plane-strain plate (λ = 1, μ = 1/2, Q = 4) on the unit square; Kirsch's plate: the quarter [0, 4]² with a
+hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x; and Lamé's cylinder, 1 ≤ r ≤ 4 under unit inner
+pressure, a quarter in polar coordinates, where every boundary condition can be built in. Stress as (σ_xx, σ_yy, σ_xy),
+or (σ_rr, σ_θθ, σ_rθ) with displacement (u_r, u_θ).
 """
 
 import math
@@ -11,7 +13,25 @@ import numpy as np
 PI = math.pi
 
 
-class Manufactured:
+class Cartesian:
+    """The first-order system of five fields f = (u, v, σ_xx, σ_yy, σ_xy) in x and y."""
+
+    lower, upper = (0.0, 0.0), (1.0, 1.0)
+
+    def residual(self, xp, x, y, f, d):
+        """Equilibrium and the constitutive law; d(i, j) is ∂f_i/∂x_j."""
+        return [*self._balance(xp, x, y, d), *self._law(f, d(0, 0), d(1, 1), d(0, 1) + d(1, 0))]
+
+    def _balance(self, xp, x, y, d):
+        fx, fy = self.divergence(xp, x, y)
+        return d(2, 0) + d(4, 1) - fx, d(4, 0) + d(3, 1) - fy
+
+    def _law(self, f, e11, e22, shear):
+        stiff = self.lam + 2 * self.mu
+        return stiff * e11 + self.lam * e22 - f[2], stiff * e22 + self.lam * e11 - f[3], self.mu * shear - f[4]
+
+
+class Manufactured(Cartesian):
     """u = (cos 2πx sin πy, sin πx Q y⁴/4)."""
 
     lam, mu, Q = 1.0, 0.5, 4.0
@@ -46,7 +66,7 @@ class Manufactured:
         return x, y, np.ones_like(x)
 
 
-class Kirsch:
+class Kirsch(Cartesian):
     """Timoshenko & Goodier, §35."""
 
     young, nu, size = 1.0, 0.3, 4.0
@@ -97,7 +117,37 @@ class Kirsch:
         return d[0] * normal[0] + d[2] * normal[1], d[2] * normal[0] + d[1] * normal[1]
 
 
-PROBLEMS = {"manufactured": Manufactured, "kirsch": Kirsch}
+class Lame(Cartesian):
+    """u_r = (1 + ν)/E A ((1 − 2ν) r + b²/r), σ_rr = A (1 − b²/r²), A = p a²/(b² − a²); (r, θ) in place of (x, y)."""
+
+    young, nu, inner, outer = 1.0, 0.3, 1.0, 4.0
+    lam, mu = young * nu / ((1 + nu) * (1 - 2 * nu)), young / (2 * (1 + nu))
+    lower, upper = (1.0, 0.0), (4.0, PI / 2)
+    A = 1 / 15
+
+    def displacement(self, xp, x, y):
+        return (1 + self.nu) / self.young * self.A * ((1 - 2 * self.nu) * x + 16 / x), 0 * x
+
+    def stress(self, xp, x, y):
+        return self.A * (1 - 16 / x**2), self.A * (1 + 16 / x**2), 0 * x
+
+    def residual(self, xp, x, y, f, d):
+        """In polar coordinates."""
+        law = self._law(f, d(0, 0), (d(1, 1) + f[0]) / x, (d(0, 1) - f[1]) / x + d(1, 0))
+        return [d(2, 0) + (d(4, 1) + f[2] - f[3]) / x, d(4, 0) + (d(3, 1) + 2 * f[4]) / x, *law]
+
+    def hard(self, xp, x, y, f):
+        """Pressure inside, nothing outside, mirrors at both ends."""
+        ends, span = y * (PI / 2 - y), (x - 1) * (4 - x)
+        return f[0], f[1] * ends, f[2] * span - (4 - x) / 3, f[3], f[4] * ends * span
+
+    def grid(self, n=81):
+        """Test points and their areas."""
+        x, y = (a.ravel() for a in np.meshgrid(np.linspace(1, 4, n), np.linspace(0, PI / 2, n), indexing="ij"))
+        return x, y, x
+
+
+PROBLEMS = {"manufactured": Manufactured, "kirsch": Kirsch, "thick_cylinder": Lame}
 
 
 def errors(problem, x, y, w, fields):

@@ -109,6 +109,18 @@ def test_small_strain_limit_keeps_its_digits(name):
     assert jnp.allclose(stress(FINITE[name], G), stress(linear, G), rtol=1e-5, atol=1e-13)
 
 
+def test_orthotropic_constants_are_those_of_uniaxial_stress():
+    """σ along one axis gives ε_i = σ/E_i and −ν_ij of it across, in space and in plane stress; shear alone is G γ."""
+    young, poisson, shear = (1.0, 2.0, 3.0), (0.1, 0.2, 0.15), (0.5, 0.6, 0.7)
+    solid, sheet = orthotropic(young, poisson, shear), orthotropic(young, poisson, shear, plane=True)
+    pulled = jnp.diag(jnp.array([1.0, -0.15, -0.2]))
+    assert jnp.allclose(stress(solid, pulled), jnp.diag(jnp.array([1.0, 0.0, 0.0])), atol=1e-14)
+    assert jnp.allclose(stress(sheet, pulled[:2, :2]), jnp.diag(jnp.array([1.0, 0.0])), atol=1e-14)
+    assert jnp.allclose(stress(sheet, jnp.array([[0.0, 0.1], [0.0, 0.0]]))[0, 1], 0.07)
+    with pytest.raises(ValueError, match="positive definite"):
+        orthotropic(young, (0.1, 0.2, 1.5), shear)
+
+
 def test_ogden_with_exponent_two_is_neo_hookean():
     G = gradient("ogden", 0.2)
     assert jnp.allclose(Ogden(jnp.array([0.5]), jnp.array([2.0]), 1.0)(G), NeoHookean(1.0, 0.5)(G), rtol=1e-12)

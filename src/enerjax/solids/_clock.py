@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import numpy as np
 
 
 class Clock:
@@ -26,7 +27,10 @@ class Clock:
         return time.process_time() - self.started - self.compile
 
     def call(self, function: Callable, *args):
-        """function(*args), compiled once per shape; waits for the result."""
+        """function(*args), compiled once per shape; waits for the result. Arrays of numpy are moved to the device
+        first, as they are: `jnp.asarray` would compile a program for each shape.
+        """
+        args = jax.tree.map(lambda a: jax.device_put(a) if isinstance(a, np.ndarray) else a, args)
         arrays, static = eqx.partition(args, eqx.is_array)
         leaves, tree = jax.tree.flatten(arrays)
         others, other_tree = jax.tree.flatten(static)

@@ -7,6 +7,7 @@ taken by reverse mode, and the 8th iteration costs no more than one assembly and
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
@@ -19,7 +20,7 @@ from .._array import Key
 from ..fit.least_squares import reduce, solve_reduced
 from . import jets
 from ._clock import Clock
-from .field import Affine, RandomFeatures, Stacked
+from .field import Affine, RandomFeatures, Stacked, draw_weights
 from .method import Collocation
 from .residual import mixed, strong
 from .survey import Survey, built_in
@@ -38,8 +39,9 @@ class Jets(eqx.Module):
         return jax.tree.map(lambda a: a[index], self)
 
 
-def _prepare(built, basis, x, order: int) -> Jets:
-    """Jets at points x [n, D], in batches."""
+def _prepare(built, basis, sets, order: int) -> Jets:
+    """Jets at several sets of points [n, D], one after the other, in batches."""
+    x = jnp.concatenate(sets)
 
     def one(x):
         return Jets(*(jets.jet(f, x, order) for f in (basis, built.factor, built.lift)))
@@ -151,14 +153,15 @@ class System:
         self.terms = form(survey, soft)
         self.memory = method.memory
         self._prepare: dict = {}
+        self._next = partial(_next, self.components)
 
     def _jets(self, terms, basis) -> Jets:
-        points = [
+        points = tuple(
             x for t in terms for x in ([t.points.x] if t.shift is None else [t.points.x, t.points.x + t.shift[None]])
-        ]
+        )
         order = max(t.order for t in terms)
         prepare = self._prepare.setdefault(order, partial(_prepare, order=order))
-        return self.clock.call(prepare, self.built, basis, jnp.concatenate(points))
+        return self.clock.call(prepare, self.built, basis, points)
 
     def prepare(self, basis) -> Jets | None:
         """Jets of a basis at all points, or None where they and the rows would not fit into memory."""
@@ -188,20 +191,31 @@ class System:
         return sum(squares) ** 0.5
 
     def solve(self, R, ridge: float = 1e-14):
-        """The next coefficients and the norm of the linearised residual there.
+        """The next coefficients [m, N] and the norm of the linearised residual there.
 
         The ridge acts on the coefficients themselves: a step far from the solution asks the dependent directions of
         the basis for large coefficients, which would stay for ever and cost digits in every later evaluation.
         """
-        return self.clock.call(solve_reduced, R, jnp.asarray(ridge))
+        return self.clock.call(self._next, R, np.asarray(ridge))
 
 
-def basis_of(survey: Survey, key: Key, size: int, width) -> Stacked:
+def _next(components: int, R, ridge):
+    c, norm = solve_reduced(R, ridge)
+    return c.reshape(components, -1), norm
+
+
+def run(function: Callable, *args):
+    """function(*args): where no `Clock.call` counts compilation apart."""
+    return function(*args)
+
+
+def basis_of(survey: Survey, key: Key, size: int, width, call: Callable = run) -> Stacked:
     """Random features over the problem's coordinates, the affine functions (so that constant strain is exact), and
-    its enrichment.
+    its enrichment. `call` runs the draw: `Clock.call` counts its compilation apart.
     """
     problem = survey.problem
-    random = RandomFeatures.create(key, size, survey.inputs, jnp.asarray(float(width)), problem.xi)
+    weights, bias = call(draw_weights, key, size, survey.inputs, np.asarray(float(width)))
+    random = RandomFeatures(weights, bias, problem.xi)
     return Stacked((random, Affine(problem.domain.lower, problem.domain.upper), *problem.basis))
 
 
@@ -218,9 +232,9 @@ def choose_width(system: System, key: Key, method: Collocation, say) -> float:
 
     def cost(k):
         if k not in found:
-            basis = basis_of(system.survey, key, size, widths[k])
-            c = jnp.zeros((system.components, basis.size))
-            start, R = system.triangle(basis, system.prepare(basis), c, jnp.asarray(1.0))
+            basis = basis_of(system.survey, key, size, widths[k], system.clock.call)
+            c = np.zeros((system.components, basis.size))
+            start, R = system.triangle(basis, system.prepare(basis), c, np.asarray(1.0))
             found[k] = float(system.solve(R)[1]) / max(float(start), 1e-300)
             say(f"width {widths[k]:g}: relative residual {found[k]:.2e}")
         return found[k]

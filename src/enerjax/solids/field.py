@@ -36,6 +36,12 @@ class AbstractBasis(eqx.Module):
         """N."""
 
 
+def draw_weights(key: Key, size: int, inputs: int, width) -> tuple[Float[Array, "K N"], Float[Array, " N"]]:
+    """w and b of `RandomFeatures`, uniform in [−R, R]."""
+    draw = width * jr.uniform(key, (inputs + 1, size), minval=-1.0, maxval=1.0, dtype=float)
+    return draw[:-1], draw[-1]
+
+
 class RandomFeatures(AbstractBasis):
     """φ_n(x) = tanh(w_n·ξ(x) + b_n): a hidden layer with frozen random weights, over the coordinates ξ of the domain.
 
@@ -49,8 +55,7 @@ class RandomFeatures(AbstractBasis):
     @classmethod
     def create(cls, key: Key, size: int, inputs: int, width, coordinates: Callable) -> "RandomFeatures":
         """N features of K coordinates with width R."""
-        draw = jr.uniform(key, (inputs + 1, size), minval=-1.0, maxval=1.0, dtype=float)
-        return cls(width * draw[:-1], width * draw[-1], coordinates)
+        return cls(*draw_weights(key, size, inputs, width), coordinates)
 
     def __call__(self, x: Point) -> Float[Array, " N"]:
         """tanh(ξ·w + b)."""

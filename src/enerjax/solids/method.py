@@ -77,6 +77,8 @@ class Network:
         damping: initial, relative to the squared columns of the projected Jacobian.
         ridge: of the last layer's solution, relative to its unit columns.
         tolerance: fall of the residual at which training stops.
+        refine: how often all interior points are drawn anew where the residual is large (`refine.refine`), at equal
+            stretches of the time or where training stalls.
     """
 
     hidden: tuple[int, ...] = (60,)
@@ -89,3 +91,4 @@ class Network:
     damping: float = 1e-2
     ridge: float = 1e-13
     tolerance: float = 1e-12
+    refine: int = 0

@@ -69,8 +69,8 @@ def modes(
         look = survey(problem, method.interior, method.boundary, clock)
         check_support(look)
         built, basis = energy_basis(look, jr.key(key) if isinstance(key, int) else key, method)
-        found = clock.call(partial(_prepare, order=1), built, basis, look.inside.x)
-        T = directions(look, method.cut, clock, found, found)
+        found = clock.call(partial(_prepare, order=1), built, basis, (look.inside.x,))
+        T = directions(look, method.cut, clock, found)
         if T.shape[1] < count:
             raise ValueError(f"{problem.name}: {T.shape[1]} basis functions cannot give {count} modes: more features")
         mass = clock.call(_mass, look.inside.w, found, T, jnp.asarray(density))

@@ -48,6 +48,7 @@ class Problem:
         reference: a solution by other means, where no exact one is known.
         method: how to solve it by default (`Collocation`, `Ritz`, `Network`); chosen from the material if None.
         basis: extra basis functions known to be in the solution (`field.Enrichment`).
+        pressure_basis: the same for the pressure of a mixed material in the energy form.
         coordinates: x ↦ ξ, where features live; the domain's own by default.
         heterogeneous: whether `material` is a function x ↦ material.
         out_of_plane: σ₃₃ of a planar stress, a function of (G, σ), for the von Mises figure.
@@ -65,6 +66,7 @@ class Problem:
     reference: Reference | None = None
     method: Any = None
     basis: tuple[AbstractBasis, ...] = ()
+    pressure_basis: tuple[AbstractBasis, ...] = ()
     coordinates: Callable | None = None
     heterogeneous: bool = False
     out_of_plane: Callable | None = None

@@ -90,6 +90,30 @@ class Interpolated(AbstractReadings):
             value = jnp.tensordot(jnp.stack(waves), value, axes=1)
         return value
 
+    def compressed(self, tolerance: float = 1e-3) -> "Interpolated":
+        """The same energy but for a constant, of as few readings as it can tell apart: for samplers.
+
+        Weighed by their noise, readings are A T(θ) with A = U S Vᵀ, and Uᵀ(y/σ) says all of them that θ depends on
+        (a sufficient statistic with unit noise). Directions are dropped as long as all of them together move no
+        prediction within the box by more than `tolerance` of the noise.
+        """
+        with jax.enable_x64(True):
+            shape, noise = self.coefficients.shape[:-1], np.broadcast_to(self.noise, self.data.shape)
+            A = np.asarray(self.coefficients).reshape(-1, len(noise)).T / noise[:, None]
+            U, s, V = np.linalg.svd(A, full_matrices=False)
+            # |V_k·T| ≤ Σ |V_k| since |T| ≤ 1
+            lost = np.sqrt(np.cumsum(((s * np.sum(np.abs(V), axis=1)) ** 2)[::-1]))[::-1]
+            r = max(1, int(np.sum(lost > tolerance)))
+            C = (s[:r, None] * V[:r]).T.reshape(*shape, r)
+            data = U[:, :r].T @ (np.asarray(self.data) / noise)
+            return Interpolated(
+                coefficients=jnp.asarray(C),
+                centre=self.centre,
+                radius=self.radius,
+                data=jnp.asarray(data),
+                noise=jnp.ones(r),
+            )
+
     def residual(self, x: Float[Array, " K"]):
         """(u − y)/σ."""
         inside = jnp.all(jnp.abs(x - self.centre) <= self.radius)

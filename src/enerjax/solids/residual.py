@@ -13,13 +13,14 @@ from typing import cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..energy import AbstractEnergy, AbstractMisfit
 from . import jets
 from . import kinematics as kin
 from .condition import Initial, Periodic
-from .domain import Points, join
+from .domain import Points
 from .material import stress
 from .problem import Problem
 from .survey import Survey
@@ -73,9 +74,13 @@ class Collocation(AbstractMisfit):
         return tuple(term.evaluate(x) for term in self.terms)
 
 
-def mean_weights(points: Points) -> Points:
-    """Weights that sum to one: each term becomes a mean, whatever the units of length."""
-    return Points(points.x, points.w / jnp.sum(points.w), points.normal)
+def mean_weights(*points: Points) -> Points:
+    """One set of points whose weights sum to one over each of those given: a term becomes a mean, whatever the units
+    of length. On the host: eager operations would each be compiled first.
+    """
+    mean = lambda w: np.asarray(w) / np.sum(np.asarray(w))
+    columns = zip(*((np.asarray(p.x), mean(p.w), np.asarray(p.normal)) for p in points), strict=True)
+    return Points(*(jax.device_put(np.concatenate(c)) for c in columns))
 
 
 def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
@@ -95,16 +100,13 @@ def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
         terms.append(Term(terms[0].points, law, 1, "volume"))
     for names in _alike(survey, soft):
         terms += _boundary_terms(survey, names, soft.get(names[0], {}), _strong_stress(problem))
-    return tuple(t for t in terms if _rows(t, problem, d + problem.mixed) > 0)
+    return tuple(terms)
 
 
-def _rows(term: Term, problem: Problem, m: int) -> int:
-    """How many numbers a term has at a point, without computing them."""
-    D = problem.domain.dimension
-    z = jax.ShapeDtypeStruct((m, jets.length(D, term.order)), float)
-    point = jax.ShapeDtypeStruct((D,), float)
-    partner = z if term.shift is not None else None
-    return jax.eval_shape(lambda z, p, x: term.at(z, x, 1.0, x, p), z, partner, point).shape[0]
+def _numbers(function: Callable, D: int, d: int, *others) -> int:
+    """How many numbers a condition's residual has at a point, without computing them."""
+    shape = lambda *n: jax.ShapeDtypeStruct(n, float)
+    return jax.eval_shape(function, shape(D), shape(d), shape(d), *others).shape[0]
 
 
 def _strong_stress(problem: Problem) -> Callable:
@@ -160,7 +162,7 @@ def _alike(survey: Survey, soft: dict) -> list[list[str]]:
 def _boundary_terms(survey: Survey, names, soft, P) -> list[Term]:
     problem, S, L = survey.problem, survey.modulus, survey.problem.domain.size
     d, condition = problem.dimension, problem.conditions[names[0]]
-    points, name = join([mean_weights(survey.edges[n]) for n in names]), ", ".join(names)
+    points, name = mean_weights(*(survey.edges[n] for n in names)), ", ".join(names)
     terms = []
     if isinstance(condition, Initial):
         return _initial(problem, condition, points, name, L)
@@ -172,11 +174,13 @@ def _boundary_terms(survey: Survey, names, soft, P) -> list[Term]:
         at_rest = condition.balance(x, n[:d], jnp.zeros_like(u[:d]), jnp.zeros_like(Pu))  # minus the full traction
         return condition.balance(x, n[:d], u[:d], Pu) - (1 - load) * at_rest
 
-    terms.append(Term(points, balance, 1, f"traction on {name}", scale=1 / S))
+    D = problem.domain.dimension
+    if _numbers(condition.balance, D, d, jax.ShapeDtypeStruct((d, d), float)) > 0:
+        terms.append(Term(points, balance, 1, f"traction on {name}", scale=1 / S))
     if soft:
         fix = lambda load, x, n, u, du=None, ddu=None: jnp.stack([u[i] - load * value(x) for i, value in soft.items()])
         terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
-    elif not survey.prescribed(names[0]):
+    elif not survey.prescribed(names[0]) and _numbers(condition.constraint, D, d) > 0:
         fix = lambda load, x, n, u, du=None, ddu=None: condition.constraint(x, n[:d], u[:d])
         terms.append(Term(points, fix, 0, f"displacement on {name}", scale=1 / L))
     return terms
@@ -224,7 +228,7 @@ def mixed(survey: Survey, soft: dict) -> tuple[Term, ...]:
     for names in _alike(survey, soft):
         P = lambda x, u, du: u[index] * S
         terms += _boundary_terms(survey, names, soft.get(names[0], {}), P)
-    return tuple(t for t in terms if _rows(t, problem, d * (d + 3) // 2) > 0)
+    return tuple(terms)
 
 
 class PotentialEnergy(AbstractEnergy):

@@ -6,6 +6,7 @@ are dropped, and Newton's matrices for large strain stay well conditioned howeve
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
@@ -14,38 +15,48 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from . import jets
+from . import jets, pressure
 from . import kinematics as kin
 from ._clock import Clock
-from .collocation import Jets, _prepare, basis_of
+from .collocation import Jets, _prepare, basis_of, run
 from .domain import Points
-from .field import AbstractBasis, BuiltIn, LinearField
+from .field import AbstractBasis, BuiltIn, LinearField, Stacked
 from .material import tangent
 from .method import Ritz
 from .solution import Solution, SolveError, stopped
 from .survey import Survey, built_in
 
 
-def energy_basis(look: Survey, key, method: Ritz) -> tuple[BuiltIn, AbstractBasis]:
+def energy_basis(look: Survey, key, method: Ritz, call: Callable = run) -> tuple[BuiltIn, AbstractBasis]:
     """How displacements are built into the field, and the random features beside them.
 
     Raises:
         ValueError: some cannot be built in; the energy alone would not see them.
     """
     problem = look.problem
-    built, soft = built_in(look, problem.dimension)
+    built, soft = built_in(look, problem.dimension + problem.mixed)
     if soft:
         raise ValueError(
             f"{problem.name}: the energy form needs displacements built into the field, and those on "
             f"{', '.join(map(repr, soft))} cannot be: use Collocation"
         )
-    return built, basis_of(look, key, method.features, method.width)
+    random = basis_of(look, key, method.features, method.width, call)
+    return built, Stacked((*random.bases, *problem.pressure_basis))
 
 
-def directions(look: Survey, cut: float, clock: Clock, volume: Jets, surface: Jets) -> Float[Array, "n K"]:
+def _jets(built, basis, inside, edges) -> tuple[Jets, Jets]:
+    """Jets of the first order inside and on the boundary."""
+    found = _prepare(built, basis, (inside, *edges), 1)
+    return found[: len(inside)], found[len(inside) :]
+
+
+def directions(
+    look: Survey, cut: float, clock: Clock, volume: Jets, pressures: pressure.Space | None = None
+) -> Float[Array, "n K"]:
     """The energy-orthonormal directions at rest among the features, those that `cut` leaves."""
-    T = clock.call(partial(_orthonormal, look.problem, cut), look.inside, look.edges, volume, surface)
-    return T[:, np.asarray(jnp.any(T != 0, axis=0))]
+    T = clock.call(partial(_orthonormal, look.problem, cut), look.inside, volume, pressures)
+    T = np.asarray(T)
+    return jax.device_put(T[:, np.any(T != 0, axis=0)])
 
 
 class System(eqx.Module):
@@ -57,6 +68,7 @@ class System(eqx.Module):
         base, factor, lift: φ [n, N] and what builds displacements in [n, d], inside: for the work of body forces.
         T: the directions, [d N, K].
         lift_G, lift_u: ∇lift inside and lift on the boundary.
+        pressures: the functions of a pressure, where the material has one.
     """
 
     inside: Points
@@ -69,41 +81,50 @@ class System(eqx.Module):
     T: Array
     lift_G: Array
     lift_u: Array
+    pressures: pressure.Space | None = None
 
 
 def discretise(look: Survey, key, method: Ritz, clock: Clock) -> tuple[BuiltIn, AbstractBasis, System]:
-    """The field's ingredients and all that the energy form needs of them at the quadrature points."""
-    built, basis = energy_basis(look, key, method)
+    """The field's ingredients and all that the energy form needs of them at the quadrature points.
+
+    Raises:
+        ValueError: displacement that cannot be built in, or a material that is incompressible.
+    """
+    problem, (built, basis) = look.problem, energy_basis(look, key, method, clock.call)
     inside, edges = look.inside, look.edges
-    points = jnp.concatenate([inside.x, *(p.x for p in edges.values())])
-    found = clock.call(partial(_prepare, order=1), built, basis, points)
-    volume, surface = found[: len(inside)], found[len(inside) :]
-    T = directions(look, method.cut, clock, volume, surface)
+    volume, surface = clock.call(_jets, built, basis, inside.x, tuple(p.x for p in edges.values()))
+    pressures = None
+    if problem.mixed:
+        pressures = clock.call(partial(pressure.space, problem, method.features), inside, volume.base[:, 0])
+        if not np.all(np.isfinite(pressures.root)):
+            raise ValueError(
+                f"{problem.name}: the energy form eliminates the pressure, which needs some compressibility (1/λ > 0): "
+                "use Collocation"
+            )
+        d, used = problem.dimension, pressure.displacing(problem, basis)
+        only = lambda j: Jets(j.base[:, :, :used], j.factor[:, :d], j.lift[:, :d])
+        volume, surface = only(volume), only(surface)
+    T = directions(look, method.cut, clock, volume, pressures)
     gradients, values = clock.call(_transform, volume, surface, T)
     base, factor, lift = volume.base[:, 0], volume.factor[:, :, 0], volume.lift[:, :, 0]
-    return (
-        built,
-        basis,
-        System(inside, edges, gradients, values, base, factor, lift, T, volume.lift[:, :, 1:], surface.lift[:, :, 0]),
-    )
+    lift_G, lift_u = volume.lift[:, :, 1:], surface.lift[:, :, 0]
+    return built, basis, System(inside, edges, gradients, values, base, factor, lift, T, lift_G, lift_u, pressures)
 
 
 def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> Solution:
     """Minimise the potential energy over random features, load step by load step."""
     problem = look.problem
-    if problem.mixed:
-        raise ValueError(
-            f"{problem.name}: the energy of a material with pressure is a saddle and has no minimum: use Collocation"
-        )
     built, basis, system = discretise(look, key, method, clock)
-    m, T, kept = problem.dimension, system.T, system.T.shape[1]
+    T, kept = system.T, system.T.shape[1]
     say(f"{kept} of {T.shape[0]} directions kept")
     energy, direct = partial(_energy, problem), partial(newton, problem)
 
     a, load, step, history = jnp.zeros(kept), 0.0, 1.0 / method.load_steps, []
-    as_solution = lambda a: Solution(
-        problem, LinearField(basis, built, (T @ a).reshape(m, -1)), history, clock.seconds, clock.compile
-    )
+
+    def as_solution(a, load):
+        c = clock.call(partial(_coefficients, problem), system, a, jnp.asarray(load))
+        return Solution(problem, LinearField(basis, built, c), history, clock.seconds, clock.compile)
+
     while load < 1.0:
         target = min(1.0, load + step)
         good, b, done = a, a, False
@@ -147,10 +168,10 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
             raise SolveError(
                 f"{problem.name}: no equilibrium beyond load fraction {load:.4g}: the deformation inverts or buckles. "
                 "Lower the load, add features or quadrature points, or use a material that resists inversion",
-                as_solution(good),
+                as_solution(good, load),
                 load,
             )
-    solution = as_solution(a)
+    solution = as_solution(a, load)
     solution.info = {"unknowns": kept, "energy": E, "method": "ritz"} | stopped(history)
     return solution
 
@@ -161,19 +182,26 @@ def _strain_rows(B, L):
 
 
 def _root(problem, x):
-    """L with LᵀL the symmetric part of the tangent at rest, [d², d, d]."""
+    """L with LᵀL the symmetric part of the tangent at rest (without pressure), [d², d, d]."""
     d = problem.dimension
-    A = tangent(problem.at(x), jnp.zeros((d, d), x.dtype)).reshape(d * d, d * d)
+    p = jnp.zeros((1,), x.dtype) if problem.mixed else None
+    A = _tangents(problem, x[None], jnp.zeros((1, d, d), x.dtype), p)[0].reshape(d * d, d * d)
     s, V = jnp.linalg.eigh((A + A.T) / 2)
     return (jnp.sqrt(jnp.maximum(s, 0.0))[:, None] * V.T).reshape(d * d, d, d)
 
 
-def _orthonormal(problem, cut, inside: Points, edges, volume: Jets, surface: Jets):
+def _orthonormal(problem, cut, inside: Points, volume: Jets, pressures):
     """T [m N, m N]: B T is orthonormal in the energy at rest; columns beyond the numerical rank are zero."""
     D = problem.domain.dimension
     roots = jax.vmap(partial(_root, problem))(inside.x)
     rows = lambda w, j, L: jnp.sqrt(w) * _strain_rows(_rows_of(j, D), L)
     blocks = [jax.vmap(rows)(inside.w, volume, roots).reshape(-1, volume.base.shape[2] * problem.dimension)]
+    if pressures is not None:
+        d = problem.dimension
+        zero = jnp.zeros((len(inside), d, d), inside.x.dtype)
+        cross = pressure.slopes(problem, inside.x, zero, zero[:, 0, 0])[1]
+        strains = jax.vmap(lambda j, D_: _strain_rows(_rows_of(j, D), D_[None])[0])(volume, cross)
+        blocks.append(pressure.against(pressures, inside.w[:, None] * strains))
     R = jnp.linalg.qr(jnp.concatenate(blocks), mode="r")
     scale = jnp.linalg.norm(R, axis=0)
     scale = jnp.where(scale > 0, scale, 1.0)
@@ -214,10 +242,38 @@ def fields(problem, system: System, a, load):
     return G, load * system.lift + system.factor * (system.base @ c.T), u
 
 
+def _pressure(problem, system: System, G):
+    """p at the interior points, stationary for ∇u = G; None where the material has none."""
+    if system.pressures is None:
+        return None
+    return system.pressures.q @ pressure.coefficients(problem, system.pressures, system.inside, G)
+
+
+def _tangents(problem, x, G, p):
+    """∂²W/∂G² at points, [n, d, d, d, d]; at fixed pressure where the material has one."""
+    if p is not None:
+        return jax.vmap(lambda x, G, p: tangent(problem.at(x), G, p))(x, G, p)
+    return jax.vmap(lambda x, G: tangent(problem.at(x), G))(x, G)
+
+
+def _coefficients(problem, system: System, a, load):
+    """c [m, N] of the field: displacement, and pressure where the material has one."""
+    c = (system.T @ a).reshape(system.factor.shape[1], -1)
+    if system.pressures is None:
+        return c
+    b = pressure.coefficients(problem, system.pressures, system.inside, fields(problem, system, a, load)[0])
+    own = system.pressures.T @ b
+    return jnp.concatenate([jnp.pad(c, ((0, 0), (0, len(own) - c.shape[1]))), own[None]])
+
+
 def potential(problem, system: System, load, G, u_inside, u):
     """Π of fields given at the points; NaN where the deformation is inverted."""
     inside = system.inside
-    W = jax.vmap(lambda x, G: problem.at(x)(G))(inside.x, G)
+    p = _pressure(problem, system, G)
+    if p is not None:
+        W = jax.vmap(lambda x, G, p: problem.at(x)(G, p))(inside.x, G, p)
+    else:
+        W = jax.vmap(lambda x, G: problem.at(x)(G))(inside.x, G)
     if problem.finite:
         W = jnp.where(jax.vmap(kin.volume_change)(G) > -1, W, jnp.nan)
     total = jnp.sum(inside.w * W)
@@ -245,7 +301,14 @@ def _energy(problem, system: System, a, load):
 def hessian(problem, system: System, a, load):
     """∂²Π/∂a² [K, K], assembled from the tangent at every point."""
     G, _, u = fields(problem, system, a, load)
-    H = assembled(system, jax.vmap(lambda x, G: tangent(problem.at(x), G))(system.inside.x, G))
+    p = _pressure(problem, system, G)
+    H = assembled(system, _tangents(problem, system.inside.x, G, p))
+    if system.pressures is not None:
+        cross = pressure.slopes(problem, system.inside.x, G, p)[1]
+        rows = pressure.against(
+            system.pressures, jnp.einsum("n,nij,nija->na", system.inside.w, cross, system.gradients)
+        )
+        H += rows.T @ rows
     start = 0
     for name, points in system.edges.items():
         here, B = u[start : start + len(points)], system.values[start : start + len(points)]

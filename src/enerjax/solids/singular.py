@@ -85,3 +85,27 @@ def corner(vertex, inward, powers, scale: float, degree: int = 6, logarithm: boo
         return jnp.ravel(jnp.stack(rows)[:, None] * jnp.stack(angular)[None, :])
 
     return Enrichment(functions, radial * (1 + 2 * degree))
+
+
+def edge(vertex, inward, powers, scale: float, degree: int, across: tuple[int, int], along: tuple, order: int = 2):
+    """Functions of an edge in space: those of a corner in the plane across it, times 1, t, …, t^order along it.
+
+    Args:
+        vertex: where the edge meets the plane across it.
+        inward: a direction into the body, in that plane.
+        powers: the λ.
+        scale: length that makes r dimensionless.
+        degree: of the angular functions.
+        across: the two coordinates of that plane.
+        along: (coordinate, its least, its greatest value): t runs from −1 to 1.
+        order: of the polynomial along the edge.
+    """
+    flat = corner(vertex, inward, powers, scale, degree)
+    axis, low, high = along
+
+    def functions(x):
+        t = (2 * x[axis] - low - high) / (high - low)
+        plane = flat(jnp.stack([x[k] for k in across]))
+        return jnp.ravel(jnp.stack([t**k for k in range(order + 1)])[:, None] * plane[None])
+
+    return Enrichment(functions, flat.size * (order + 1))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
@@ -78,9 +77,9 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
     system = System(look, method, clock)
     linear = not problem.finite
     width = choose_width(system, key, method, say)
-    basis = basis_of(look, key, method.features, width)
+    basis = basis_of(look, key, method.features, width, clock.call)
     found = system.prepare(basis)
-    c = jnp.zeros((system.components, basis.size))
+    c = jax.device_put(np.zeros((system.components, basis.size)))
     history, load, step = [], 0.0, 1.0 / method.load_steps
     while load < 1.0:
         target = min(1.0, load + step)
@@ -103,11 +102,11 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
                 load,
             )
     add = len(look.inside) // 2
-    for k in jr.split(jr.fold_in(key, 7), method.refine):
+    for k in jr.split(jr.fold_in(key, 7), method.refine) if method.refine else ():
         system.terms = refine_terms(
             system.terms, LinearField(basis, system.built, c), problem.domain, k, call=clock.call, add=add
         )
-        start = jnp.zeros_like(c) if linear else c  # nothing of the first answer's rounding is carried on
+        start = np.zeros_like(c) if linear else c  # nothing of the first answer's rounding is carried on
         c, _, trail = _gauss_newton(
             system, basis, system.prepare(basis), start, 1.0, method, 1 if linear else method.iterations, deadline, say
         )
@@ -124,7 +123,7 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
 
 def _gauss_newton(system: System, basis, found, c, load, method, iterations, deadline, say):
     """Iterate at one load. Returns coefficients, whether they are good, and the history."""
-    load, trail = jnp.asarray(load), []
+    load, trail = np.asarray(load), []
     start = 0.0
     for iteration in range(iterations):
         norm, R = system.triangle(basis, found, c, load)
@@ -134,9 +133,10 @@ def _gauss_newton(system: System, basis, found, c, load, method, iterations, dea
             return c, False, trail
         ridge = 1e-14 if iterations == 1 else float(np.clip(1e-10 * norm / start, 1e-14, 1e-10))
         target, predicted = system.solve(R, ridge)
-        step, predicted = target.reshape(c.shape) - c, float(predicted)
+        predicted = float(predicted)
         if iterations == 1:
-            return c + step, bool(np.all(np.isfinite(step))), [{"iteration": 0, "residual": predicted, "start": start}]
+            return target, bool(np.all(np.isfinite(target))), [{"iteration": 0, "residual": predicted, "start": start}]
+        step = target - c
         # the linear model promises next to nothing: this is the floor of the basis
         floor = iteration > 0 and (predicted > 0.5 * norm or norm < method.tolerance * start)
         length, after = 1.0, np.nan

@@ -77,8 +77,8 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
         }
         return inside, core, edges, few, levels, cross, S, pull, jax.vmap(problem.force)(core.x), problem.xi(core.x[0])
 
-    rules = lambda n: [tuple(map(jnp.asarray, patch.rule(n))) for patch in patches]
-    part_rules = lambda n: {k: [tuple(map(jnp.asarray, p.rule(n))) for p in part.patches] for k, part in parts.items()}
+    rules = lambda n: [patch.rule(n) for patch in patches]
+    part_rules = lambda n: {k: [p.rule(n) for p in part.patches] for k, part in parts.items()}
     found = clock.call(look, rules(interior), rules(7), part_rules(boundary), part_rules(8))
     inside, core, edges, few, levels, cross, S, pull, force, xi = found
     host = lambda tree: jax.tree.map(np.asarray, tree)
@@ -90,7 +90,7 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
         host(few),
         numbers(levels),
         numbers(cross),
-        float(np.max(S)),
+        float(np.max(np.asarray(S))),
         host(pull),
         host(core),
         host(force),

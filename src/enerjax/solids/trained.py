@@ -21,6 +21,7 @@ from ..fit.least_squares import reduce, solve_reduced
 from ._clock import Clock
 from .field import MLP, NetworkField
 from .method import Network
+from .refine import refine_terms
 from .residual import Collocation as Loss
 from .residual import strong
 from .solution import Solution
@@ -60,24 +61,35 @@ def solve_network(look: Survey, key, method: Network, clock: Clock, deadline, sa
     best, damping, history = float(norm), method.damping, []
     if not np.isfinite(best):
         raise FloatingPointError(f"{problem.name}: the residual of the starting network is not finite: lower `width`")
-    begin, limit = best, clock.seconds + method.max_seconds
+    begin, started, terms, stalled = best, clock.seconds, loss.terms, False
+    draws = list(jr.split(jr.fold_in(key, 7), method.refine)) if method.refine else []
     for iteration in range(method.iterations):
-        triangle, scale = clock.call(look_at, loss.terms, theta)
+        turn = method.max_seconds * (1 - len(draws) / (method.refine + 1))
+        if draws and (stalled or clock.seconds - started > turn):
+            terms = refine_terms(terms, rebuild(theta), problem.domain, draws.pop(0), call=clock.call)
+            theta, norm = clock.call(solve_head, terms, theta)
+            best, damping, stalled = float(norm), method.damping, False
+            say(f"iteration {iteration}: points drawn anew, residual {best:.3e}")
+        triangle, scale = clock.call(look_at, terms, theta)
         new, norm = theta, np.inf
         for _ in range(12):
-            new, norm = clock.call(attempt, loss.terms, theta, triangle, scale, jnp.asarray(damping))
+            new, norm = clock.call(attempt, terms, theta, triangle, scale, jnp.asarray(damping))
             norm = float(norm)
             if norm < best:
                 break
             damping = max(4 * damping, 1e-15)
         if not norm < best:
-            break
+            if not draws:
+                break
+            stalled = True
+            continue
         gain, theta, best = 1 - norm / best, new, norm
         damping = max(damping / (8 if gain > 0.3 else 3), 1e-18)
         history.append({"iteration": iteration, "seconds": clock.seconds, "residual": best, "damping": damping})
         if iteration % 20 == 0:
             say(f"iteration {iteration}: residual {best:.3e}")
-        if best < method.tolerance * begin or clock.seconds > limit or time.process_time() > deadline:
+        late = clock.seconds - started > method.max_seconds or time.process_time() > deadline
+        if best < method.tolerance * begin or late:
             break
     info = {"parameters": int(theta.size), "residual": best, "method": "network"}
     return Solution(problem, rebuild(theta), history, clock.seconds, clock.compile, info)

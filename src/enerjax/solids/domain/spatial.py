@@ -1,5 +1,6 @@
 """Domains in space: box, spherical shell (whole or an octant), cylinder (solid or hollow)."""
 
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -10,11 +11,15 @@ from .planar import _ordered
 
 
 class Box(AbstractDomain):
-    """[a₁, b₁] × [a₂, b₂] × [a₃, b₃]. Parts: left, right (x₁), front, back (x₂), bottom, top (x₃)."""
+    """[a₁, b₁] × [a₂, b₂] × [a₃, b₃]. Parts: left, right (x₁), front, back (x₂), bottom, top (x₃).
+
+    With `grade` > 1 the body is eight patches in which points gather at the faces, for singular edges.
+    """
 
     NAMES = (("left", "right"), ("front", "back"), ("bottom", "top"))
 
-    def __init__(self, lower, upper):
+    def __init__(self, lower, upper, grade: float = 1.0):
+        self.grade = float(grade)
         self.lower, self.upper = np.asarray(lower, float), np.asarray(upper, float)
         if self.lower.shape != (3,) or self.upper.shape != (3,):
             raise ValueError("Box needs three lower and three upper bounds")
@@ -28,9 +33,14 @@ class Box(AbstractDomain):
 
     @property
     def patches(self):
-        """One, with points shared out by the square root of the aspect ratios."""
+        """One, with points shared out by the square root of the aspect ratios, or one for each corner."""
         a, b = self.lower, self.upper
-        return (Patch(lambda s: a + s * (b - a), 3, tuple(self._shares)),)
+        if self.grade == 1.0:
+            return (Patch(lambda s: a + s * (b - a), 3, tuple(self._shares)),)
+        centre, shares = (a + b) / 2, tuple(self._shares / 2)
+        corners = [np.where(np.array(c), b, a) for c in itertools.product((False, True), repeat=3)]
+        octant = lambda corner: lambda s: corner + s * (centre - corner)
+        return tuple(Patch(octant(corner), 3, shares, (self.grade,) * 3) for corner in corners)
 
     @property
     def parts(self):

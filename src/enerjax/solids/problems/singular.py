@@ -1,21 +1,22 @@
 """Problems without a closed form, against finite elements that ship as arrays: Cook's membrane, the finite plate with
-a hole.
+a hole, a block bent and twisted.
 
-The arrays in `data/` were made by `benchmarks/solids/references.py` (scikit-fem, Q2 on graded meshes), table of
-meshes inside.
+The arrays in `data/` were made by `benchmarks/solids/references.py` (scikit-fem, high order on graded meshes) and
+`reference_block.py` (FElupe); the table of meshes is inside, and `source` says what was solved.
 """
 
+import math
 from importlib.resources import files
 
 import jax.numpy as jnp
 import numpy as np
 
-from ..condition import Clamped, Free, Symmetry, Traction
-from ..domain import PerforatedQuarter, Polygon
-from ..material import IsotropicElastic, NeoHookean
+from ..condition import Clamped, Displacement, Free, Symmetry, Traction
+from ..domain import Box, PerforatedQuarter, Polygon
+from ..material import IsotropicElastic, MixedElastic, NeoHookean
 from ..method import Collocation, Ritz
 from ..problem import Problem, Reference
-from ..singular import corner, exponents
+from ..singular import corner, edge, exponents
 
 VERTICES = ((0.0, 0.0), (48.0, 44.0), (48.0, 60.0), (0.0, 44.0))
 
@@ -23,17 +24,25 @@ VERTICES = ((0.0, 0.0), (48.0, 44.0), (48.0, 60.0), (0.0, 44.0))
 def reference(name: str) -> Reference:
     """An array that ships with the library."""
     data = np.load(str(files(__package__) / "data" / f"{name}.npz"))
-    n, unknowns, _, _, change = data["table"][-1]
-    source = f"scikit-fem, Q2, {int(unknowns)} unknowns, stress changed by {change:.1e} on the last refinement"
-    return Reference(data["points"], data["displacement"], data["stress"], data["weights"], source)
+    points, displacement, stress, weights = (
+        data[k].astype(float) for k in ("points", "displacement", "stress", "weights")
+    )
+    return Reference(points, displacement, stress, weights, str(data["source"]))
 
 
-def _cook(name, title, material, kappa, force, method) -> Problem:
+def _cook(name, title, material, kappa, force, method, **options) -> Problem:
     """48 wide, clamped on the left (44 high), sheared on the right (16 high): the corner at (0, 44) is singular."""
     opening = float(np.pi - np.arctan2(48, 16))  # between (0, −1) and (48, 16)
     inward = np.array([0.0, -1.0]) + np.array([48.0, 16.0]) / np.hypot(48, 16)
     # the field carries a factor x, which takes one power of r off
     powers = [p - 1 for p in exponents(opening, 1, kappa, below=2.0)]
+    sharp = [p - 1 for p in exponents(float(np.arctan2(48, 44)), 1, kappa, below=2.0)]
+    clamped = (corner((0.0, 44.0), inward, powers, 48.0, 5), corner((0.0, 0.0), (1.0, 1.0), sharp, 44.0, 4))
+    # the dead shear meets the free edges at the loaded corners: stress there depends on the angle, u ~ r f(θ)
+    loaded = lambda power: tuple(
+        corner((48.0, y), inward, [power], 16.0, 5, logarithm=True)
+        for y, inward in ((44.0, (-1.0, 0.0)), (60.0, (-1.0, -1.0)))
+    )
     return Problem(
         Polygon(VERTICES, ("bottom", "right", "top", "left"), graded=True),
         material,
@@ -41,21 +50,12 @@ def _cook(name, title, material, kappa, force, method) -> Problem:
         name=name,
         title=title,
         reference=reference(name),
-        basis=(
-            corner((0.0, 44.0), inward, powers, 48.0, 5),
-            # the dead shear meets the free edges at the loaded corners: stress there depends on the angle, u ~ r f(θ)
-            corner((48.0, 44.0), (-1.0, 0.0), [1.0], 16.0, 5, logarithm=True),
-            corner((48.0, 60.0), (-1.0, -1.0), [1.0], 16.0, 5, logarithm=True),
-            corner(
-                (0.0, 0.0),
-                (1.0, 1.0),
-                [p - 1 for p in exponents(float(np.arctan2(48, 44)), 1, kappa, below=2.0)],
-                44.0,
-                4,
-            ),
-        ),
+        basis=(*clamped, *loaded(1.0)),
+        # the pressure has no factor: the same powers are those of the stress
+        pressure_basis=(*clamped, *loaded(0.0)) if isinstance(material, MixedElastic) else (),
         quantities={"tip_deflection": lambda s: s.displacement(jnp.array([[48.0, 52.0]]))[0, 1]},
         method=method,
+        **options,
     )
 
 
@@ -68,11 +68,17 @@ def cook() -> Problem:
 
 
 def cook_incompressible() -> Problem:
-    """Cook's membrane, plane strain, nearly incompressible: E = 250, ν = 0.4999, F = 100."""
-    material = IsotropicElastic.from_young(250.0, 0.4999)
-    method = Ritz(features=250, interior=30, boundary=40)
+    """Cook's membrane, plane strain, nearly incompressible: E = 250, ν = 0.4999, F = 100, with a pressure."""
+    young, poisson = 250.0, 0.4999
+    material, method = MixedElastic.from_young(young, poisson), Ritz(features=250, interior=30, boundary=40)
     return _cook(
-        "cook_incompressible", "Cook's membrane, nearly incompressible", material, 3 - 4 * 0.4999, 100.0, method
+        "cook_incompressible",
+        "Cook's membrane, nearly incompressible",
+        material,
+        3 - 4 * poisson,
+        100.0,
+        method,
+        out_of_plane=lambda G, sigma: poisson * jnp.trace(sigma),
     )
 
 
@@ -97,4 +103,57 @@ def finite_plate() -> Problem:
         coordinates=lambda x: jnp.concatenate([domain.coordinates(x), scaled(x)]),
         quantities={"stress_concentration": lambda s: s.stress(jnp.array([[1.0, 0.0]]))[0, 1, 1]},
         method=Collocation(features=600, interior=40, boundary=60, widths=(0.7, 1.0, 1.4)),
+    )
+
+
+def twisted_block(angle=math.pi / 3) -> Problem:
+    """A neo-Hookean block held at one end, bent by its weight and twisted by its other end: finite strain in space.
+
+    Unit cube, E = 10, ν = 0.3, weight (0, −1/2, 0); the end x = 1 is turned by 60° and moved half-way there (the
+    reference is for this angle). The edges of both ends are singular.
+    """
+    c, s = math.cos(angle), math.sin(angle)
+    turn = lambda x: (
+        0.5
+        * jnp.stack(
+            [
+                jnp.zeros_like(x[0]),
+                (x[1] - 0.5) * (c - 1) - (x[2] - 0.5) * s,
+                (x[1] - 0.5) * s + (x[2] - 0.5) * (c - 1),
+            ]
+        )
+    )
+    sides = dict.fromkeys(("front", "back", "bottom", "top"), Free())
+    # the field's factor x (1 − x) takes one power of r off
+    powers = [p - 1 for p in exponents(math.pi / 2, 1, 3 - 4 * 0.3, below=1.0)]
+    edges = tuple(
+        edge((x, y), (0.5 - x, 0.5 - y), powers, 1.0, 3, (0, k), (3 - k, 0.0, 1.0))
+        for x in (0.0, 1.0)
+        for y in (0.0, 1.0)
+        for k in (1, 2)
+    )
+
+    weight = jnp.array([0.0, -0.5, 0.0])
+
+    def torque(solution):
+        """About the x axis through the middle, by virtual work of the section x turning by an angle x."""
+        inside = solution.problem.domain.interior(14)
+        x, u = inside.x, solution.displacement(inside.x)
+        P, F = solution.piola(x), jnp.eye(3) + solution.gradient(x)
+        spin = jnp.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+        turned = (x + u - jnp.array([0.0, 0.5, 0.5])) @ spin.T
+        slope = x[:, :1, None] * (spin @ F) + turned[:, :, None] * jnp.array([1.0, 0.0, 0.0])
+        return jnp.sum(inside.w * (jnp.sum(P * slope, axis=(1, 2)) - x[:, 0] * (turned @ weight)))
+
+    return Problem(
+        Box((0, 0, 0), (1, 1, 1), grade=2.0),
+        NeoHookean.from_young(10.0, 0.3),
+        {"left": Clamped(), "right": Displacement(turn), **sides},
+        name="twisted_block",
+        title="Block bent by its weight and twisted",
+        body=lambda x: weight.astype(x.dtype),
+        reference=reference("twisted_block"),
+        basis=edges,
+        quantities={"torque": torque},
+        method=Ritz(features=150, interior=14, boundary=6, width=1.0, load_steps=1, cut=1e-8),
     )
