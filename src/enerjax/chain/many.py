@@ -82,8 +82,8 @@ def sample_many(
     """ChEES-HMC over many chains at once; for targets cheap in batches, or on an accelerator.
 
     Args:
-        energy: E(x); the chains are a batch axis that it never sees. One with `constrain` and `unconstrain` is sampled on
-            the real line, while `initial` and the draws are in the user's space, as in `sample`.
+        energy: E(x); the chains are a batch axis that it never sees. One with `constrain` and `unconstrain` is sampled
+            on the real line, while `initial` and the draws are in the user's space, as in `sample`.
         initial: a start point, or `initial(key) -> start point` for each chain; spread them.
         key: randomness.
         chains: at least 2; the adaptation averages over them.

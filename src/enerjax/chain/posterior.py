@@ -74,8 +74,8 @@ class Posterior:
             "path_gradients": per_step * told.path_gradients, "restarts": told.restarts,
         }  # fmt: skip
         return cls(
-            draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names, energy,
-            per_step,
+            draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names,
+            energy, per_step,
         )  # fmt: skip
 
     @property
