@@ -11,6 +11,7 @@ from ase.io import write
 from enerjax.atoms.dataset import (
     atomic_energies,
     check_neighbours,
+    default_cutoff,
     isolated_energies,
     read,
     read_structure,
@@ -178,3 +179,14 @@ def test_atom_without_neighbours_is_named(tmp_path):
     check_neighbours(data, 10.0)
     with pytest.raises(ValueError, match=r"x\.xyz, frame 1: atom 2 has no neighbour within the cutoff of 5 Å"):
         check_neighbours(data, 5.0)
+
+
+def test_cutoff_by_kind_of_data(tmp_path):
+    """Short for one piece, long where pieces would not see each other, and in matter."""
+    apart = molecule() + molecule()
+    apart.positions[3:, 0] += 4.5
+    cases = {"water": (molecule(), 4.0), "dimer": (apart, 5.0), "copper": (copper(2), 5.0)}
+    for name, (frame, cutoff) in cases.items():
+        frame.calc = SinglePointCalculator(frame, energy=0.0, forces=np.zeros((len(frame), 3)))
+        write(tmp_path / f"{name}.xyz", frame, format="extxyz")
+        assert default_cutoff(read(tmp_path / f"{name}.xyz")) == cutoff, name

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .pairs import closest, connected, count
 from .structure import Structure
 
 ENERGY_KEYS = ("REF_energy", "energy", "TotEnergy", "Energy", "dft_energy", "DFT_energy", "total_energy")
@@ -190,12 +191,22 @@ def check_neighbours(dataset: Dataset, cutoff: float) -> None:
         ValueError: naming file, frame and atom.
     """
     for frame in dataset:
-        count = _count(frame, cutoff)
-        if (count == 0).any():
+        around = count(frame, cutoff)
+        if (around == 0).any():
             raise ValueError(
-                f"{frame.source}: atom {int(np.argmin(count))} has no neighbour within the cutoff of {cutoff:g} Å; "
+                f"{frame.source}: atom {int(np.argmin(around))} has no neighbour within the cutoff of {cutoff:g} Å; "
                 "mark isolated atoms with config_type=IsolatedAtom, or raise the cutoff."
             )
+
+
+def default_cutoff(dataset: Dataset) -> float:
+    """4 Å for molecules, 5 Å for matter: what generalised better (benchmarks/potentials), Å.
+
+    A molecule is a configuration without periodic directions whose atoms hang together within 4 Å; where pieces lie
+    further apart, 4 Å would be blind to what acts between them.
+    """
+    short, usual = 4.0, 5.0
+    return short if all(not any(f.pbc) and connected(f, short) for f in dataset) else usual
 
 
 def atomic_energies(dataset: Dataset, given: Mapping[int, float] | None = None) -> dict[int, float]:
@@ -229,7 +240,7 @@ def statistics(dataset: Dataset, cutoff: float) -> dict[str, Any]:
         `species`, `configurations`, `atoms` (largest), `mean_neighbours` and `max_neighbours` within the cutoff,
         `force_rms` [eV/Å] (NaN without forces), `energy_std_per_atom` [eV] after the atomic energies, `shortest` [Å].
     """
-    counts = np.concatenate([_count(f, cutoff) for f in dataset])
+    counts = np.concatenate([count(f, cutoff) for f in dataset])
     shift = atomic_energies(dataset)
     residual = [
         (f.energy - sum(n * shift[z] for z, n in Counter(f.numbers.tolist()).items())) / len(f.numbers) for f in dataset
@@ -243,7 +254,7 @@ def statistics(dataset: Dataset, cutoff: float) -> dict[str, Any]:
         "max_neighbours": int(counts.max()),
         "force_rms": float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else float("nan"),
         "energy_std_per_atom": float(np.std(residual)),
-        "shortest": min(_shortest(f, cutoff) for f in dataset),
+        "shortest": min(closest(f, cutoff)[2] for f in dataset),
     }
 
 
@@ -367,26 +378,10 @@ def _stress(labels, key, cell, source) -> np.ndarray | None:
     return -full / abs(np.linalg.det(cell)) if "virial" in key.lower() else full
 
 
-def _pairs(frame: Frame, cutoff: float):
-    import vesin
-
-    box = np.eye(3) if frame.cell is None else frame.cell
-    return vesin.NeighborList(cutoff=cutoff, full_list=True).compute(frame.positions, box, np.array(frame.pbc), "ijd")
-
-
-def _count(frame: Frame, cutoff: float) -> np.ndarray:
-    return np.bincount(_pairs(frame, cutoff)[0].astype(int), minlength=len(frame.numbers))
-
-
-def _shortest(frame: Frame, cutoff: float) -> float:
-    return float(_pairs(frame, cutoff)[2].min(initial=np.inf))
-
-
 def _check_overlap(frame: Frame) -> None:
-    i, j, d = _pairs(frame, OVERLAP)
-    if len(d):
-        k = int(np.argmin(d))
-        raise ValueError(f"{frame.source}: atoms {int(i[k])} and {int(j[k])} overlap, {d[k]:.3g} Å apart.")
+    i, j, d = closest(frame, OVERLAP)
+    if d < OVERLAP:
+        raise ValueError(f"{frame.source}: atoms {i} and {j} overlap, {d:.3g} Å apart.")
 
 
 def _tf(pbc) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from .pairs import pairs
 from .structure import Structure
 
 
@@ -141,16 +142,13 @@ def neighbour_list(
         raise ValueError(
             "neighbour_list runs on the host: build it outside jit and pass it in, or call `refresh` inside."
         )
-    import vesin
-
     positions = np.asarray(structure.positions, float)
     if not np.isfinite(positions).all():
         raise ValueError("neighbour_list: positions are not finite.")
     there = np.flatnonzero(np.asarray(structure.species) > 0)
     box = np.eye(3) if structure.cell is None else np.asarray(structure.cell, float)
-    finder = vesin.NeighborList(cutoff=float(cutoff + skin), full_list=True)
-    i, j, images = finder.compute(positions[there], box, np.asarray(structure.pbc), "ijS")
-    i, j, images = there[i.astype(int)], there[j.astype(int)], images.astype(np.int32)
+    i, j, images = pairs(positions[there], box, structure.pbc, cutoff + skin, "ijS")
+    i, j, images = there[i], there[j], images.astype(np.int32)
 
     atoms = len(positions)
     count = np.bincount(i, minlength=atoms)

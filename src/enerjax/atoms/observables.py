@@ -8,6 +8,7 @@ D. Frenkel and B. Smit, Understanding Molecular Simulation, 3rd ed., chapters 4 
 import numpy as np
 
 from ..units import kB
+from .pairs import pairs
 
 LIGHT = 2.99792458e-5  # cm/fs: a frequency of 1/fs is 1/LIGHT cm⁻¹
 
@@ -49,8 +50,6 @@ def radial_distribution(
     Returns:
         Bin centres [bins] and g [bins].
     """
-    import vesin
-
     numbers, edges = np.asarray(numbers), np.linspace(0.0, maximum, bins + 1)
     first = np.ones(len(numbers), bool) if pair is None else numbers == pair[0]
     second = np.ones(len(numbers), bool) if pair is None else numbers == pair[1]
@@ -58,12 +57,10 @@ def radial_distribution(
         raise ValueError(f"radial_distribution: no atoms of the kinds {pair}.")
     total, density = np.zeros(bins), 0.0
     for k, frame in enumerate(positions):
-        box = np.eye(3) if cells is None else np.asarray(cells[k], float)
-        i, j, d = vesin.NeighborList(cutoff=maximum, full_list=True).compute(
-            np.asarray(frame, float), box, np.array(pbc), "ijd"
-        )
-        total += np.histogram(d[first[i.astype(int)] & second[j.astype(int)]], edges)[0]
-        density += 0.0 if cells is None else second.sum() / abs(np.linalg.det(box)) / len(positions)
+        box = None if cells is None else np.asarray(cells[k], float)
+        i, j, d = pairs(frame, box, pbc, maximum)
+        total += np.histogram(d[first[i] & second[j]], edges)[0]
+        density += 0.0 if box is None else second.sum() / abs(np.linalg.det(box)) / len(positions)
     centres, width = 0.5 * (edges[1:] + edges[:-1]), edges[1]
     per_atom = total / (len(positions) * first.sum())
     if cells is None:

@@ -21,7 +21,7 @@ import optax
 from .. import fit as _fit
 from .._array import Key
 from . import batch as _batches
-from .dataset import Dataset, atomic_energies, check_neighbours, statistics
+from .dataset import Dataset, atomic_energies, check_neighbours, default_cutoff, statistics
 from .equivariant import SIZES, Config, Equivariant
 from .pair import CoreRepulsion
 from .potential import AbstractPotential
@@ -101,7 +101,7 @@ class _Epoch:
 
 
 def configure(data: Dataset, size: str = "medium", **changes) -> Config:
-    """A configuration for this data: its elements, atomic energies, scale and mean number of neighbours.
+    """A configuration for this data: its elements, atomic energies, cutoff, scale and mean number of neighbours.
 
     Args:
         data: training data.
@@ -116,18 +116,22 @@ def configure(data: Dataset, size: str = "medium", **changes) -> Config:
     unknown = sorted(set(changes) - set(Config.__dataclass_fields__))
     if unknown:
         raise ValueError(f"unknown field '{unknown[0]}' of a model: {', '.join(Config.__dataclass_fields__)}.")
-    cutoff = float(changes.get("cutoff", Config.cutoff))
+    cutoff = float(changes["cutoff"]) if "cutoff" in changes else default_cutoff(data)
     check_neighbours(data, cutoff)
     stats = statistics(data, cutoff)
     energies = atomic_energies(data)
     species = data.species
     found = {
         "species": species,
+        "cutoff": cutoff,
         "atomic_energies": tuple(energies[z] for z in species),
         "mean_neighbours": max(round(stats["mean_neighbours"], 3), 1.0),
         "scale": round(stats["force_rms"], 6) or 1.0,
     }
-    return Config(**(SIZES[size] | found | changes))
+    chosen = SIZES[size] | found | changes
+    if "l_node" in chosen and "l_node" not in changes:
+        chosen["l_node"] = min(chosen["l_node"], chosen["l_max"])
+    return Config(**chosen)
 
 
 def fit(
