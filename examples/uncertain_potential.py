@@ -44,7 +44,7 @@ def main():
     train, valid, test = (atoms.read(DATA / f"{name}.xyz") for name in ("train", "valid", "test"))
     train = train.subset(range(a.frames))
     fit_key, draw_key, md_key = jr.split(jr.key(a.seed), 3)
-    config = atoms.configure(train, "small", cutoff=4.0)
+    config = atoms.configure(train, "small")
     potential, _ = atoms.fit(train, valid, key=fit_key, model=config, max_seconds=a.seconds, dtype=jnp.float32)
     belief = atoms.posterior(vibrations.precise(potential), train, valid)
 
@@ -57,9 +57,7 @@ def main():
     thirds = [f"{1e3 * np.sqrt(np.mean(error[k] ** 2)):.0f}" for k in np.array_split(order, 3)]
     rmse = 1e3 * np.sqrt(np.mean(error**2))
     print(f"{a.frames} training configurations, {len(test)} of test; force error {rmse:.1f} meV/Å")
-    print(
-        f"force components within their 90 % intervals: {inside:.3f}; errors where stated small, medium, large: {thirds}"
-    )
+    print(f"force components within their 90 % intervals: {inside:.3f}; error by thirds of the stated one: {thirds}")
 
     # 2. Frequencies of the minimum
     reference = np.load(DATA / "reference.npz")
@@ -92,9 +90,7 @@ def main():
         return bond(jax.tree.map(lambda x: x[len(strides) // 5 :], samples), 0, 1)
 
     lengths = np.asarray(length(jr.split(md_key, a.draws)))
-    print(
-        f"C–C bond at 300 K: {lengths.mean():.4f} ± {lengths.std(ddof=1):.4f} Å over potentials and {a.steps} steps each"
-    )
+    print(f"C–C at 300 K: {lengths.mean():.4f} ± {lengths.std(ddof=1):.4f} Å over potentials, {a.steps} steps each")
     return 0 if 0.8 < inside < 0.97 else 1
 
 

@@ -6,8 +6,9 @@ other weights held the posterior given energies and forces is Gaussian and known
     p(θ | data) = N(θ̂, α² A⁻¹),    A = Σ φ φᵀ/σ_E² + Σ (∂φ/∂R)(∂φ/∂R)ᵀ/σ_F² + 10⁻⁶ tr(A)/n
     var E = α² φᵀA⁻¹φ,    var F = α² (∂φ/∂R)ᵀA⁻¹(∂φ/∂R)
 
-σ_E and σ_F are the errors on the validation set, and α² makes the errors there as large as stated: the weights beneath
-are not known any better than that. A draw of θ is a potential at the same cost as the fitted one, so an uncertainty can
+σ_E and σ_F are the errors on the validation set, and α makes 68.3 % of the force errors there lie within one standard
+deviation, as those of a Gaussian do: the weights beneath are not known any better than that. (A few large errors would
+set the mean square, and intervals for all others too wide.) A draw of θ is a potential at the same cost as the fitted one, so an uncertainty can
 be carried through anything: dynamics, relaxation, frequencies.
 
 F. Bigi, S. Chong, M. Ceriotti and F. Grasselli, A prediction rigidity formalism for low-cost uncertainties in trained
@@ -33,6 +34,9 @@ from .neighbours import Neighbours, neighbours_of
 from .potential import AbstractPotential
 from .predict import predict_all, refuse_unknown
 from .structure import Structure
+
+
+WITHIN = 0.6827  # of a Gaussian lies within one standard deviation
 
 
 class Posterior(eqx.Module):
@@ -113,7 +117,7 @@ def posterior(
     precision = precision + 1e-6 * np.trace(precision) / n * np.eye(n)
     factor = np.linalg.inv(np.linalg.cholesky(precision)).T  # times its transpose: A⁻¹
     variance = np.concatenate([np.sum((slope @ factor) ** 2, 1) for _, slope in _features(learned, valid)])
-    scale = np.sqrt(np.mean(force_error**2 / variance))
+    scale = np.quantile(np.abs(force_error) / np.sqrt(variance), WITHIN)
     return Posterior(potential, jnp.asarray(scale * factor, learned.shift.dtype))
 
 

@@ -214,17 +214,17 @@ def _replay_transpose(cotangents, *args, law, active, kinds, transposed):
 
 def _front(v, dim, size):
     """The array with the new lane's axis first, broadcast where it had none."""
-    if dim is batching.not_mapped:
+    if dim is None:
         return jnp.broadcast_to(v, (size, *v.shape))
     return jnp.moveaxis(v, dim, 0)
 
 
 def _size(args, dims):
-    return next(v.shape[d] for v, d in zip(args, dims, strict=True) if d is not batching.not_mapped)
+    return next(v.shape[d] for v, d in zip(args, dims, strict=True) if d is not None)
 
 
 def _consts(args, dims):
-    carried = [d is not batching.not_mapped for d in dims]
+    carried = [d is not None for d in dims]
     return carried, [jnp.moveaxis(v, d, 0) if on else v for v, d, on in zip(args, dims, carried, strict=True)]
 
 
@@ -233,7 +233,7 @@ def _march_batch(args, dims, *, law, **static):
     carried, consts = _consts(args[:count], dims[:count])
     rest = [_front(v, d, size) for v, d in zip(args[count:], dims[count:], strict=True)]
     out = march_p.bind(*consts, *rest, law=law.widened(carried), **static)
-    return out, [batching.not_mapped if i == 7 else 0 for i in range(_OUTPUTS)]
+    return out, [None if i == 7 else 0 for i in range(_OUTPUTS)]
 
 
 def _replay_batch(args, dims, *, law, active, kinds, transposed):
@@ -242,7 +242,7 @@ def _replay_batch(args, dims, *, law, active, kinds, transposed):
     linear, ldims = args[split:], dims[split:]
     n = args[split - 1]
     residuals = [_front(v, d, size) for v, d in zip(args[count : split - 1], dims[count : split - 1], strict=True)]
-    n = n if dims[split - 1] is batching.not_mapped else jnp.max(n)
+    n = n if dims[split - 1] is None else jnp.max(n)
     params = dict(active=active, kinds=kinds, transposed=transposed)
     if transposed:
         # vmap asks for one cotangent per lane: an active parameter shared by the lanes is given a copy in each
@@ -253,7 +253,7 @@ def _replay_batch(args, dims, *, law, active, kinds, transposed):
         return out, [0] * len(out)
     # a tangent that differs between lanes needs its parameter to have lanes as well
     each = iter(ldims[:-1])
-    spread = [on and next(each) is not batching.not_mapped for on in active]
+    spread = [on and next(each) is not None for on in active]
     pairs = [
         (_front(v, d, size), 0) if on else (v, d) for v, d, on in zip(args[:count], dims[:count], spread, strict=True)
     ]
