@@ -1,4 +1,4 @@
-"""The twisted block by finite elements (FElupe): triquadratic hexahedra, Newton over four load steps.
+"""The twisted block by finite elements (FElupe): triquadratic hexahedra, Newton over twelve load steps.
 
     pip install felupe                  # an environment of its own (GPL-3: compare, never import)
     python benchmarks/solids/reference_block.py OUT.npz [CELLS PER SIDE ...]
@@ -19,7 +19,7 @@ YOUNG, POISSON, WEIGHT, ANGLE, GRADE = 10.0, 0.3, 0.5, np.pi / 3, 2.5
 MU, LAM = YOUNG / (2 * (1 + POISSON)), YOUNG * POISSON / ((1 + POISSON) * (1 - 2 * POISSON))
 
 
-def solve(cells: int, steps: int = 4):
+def solve(cells: int, steps: int = 12):
     """Mesh, field, strain energy less work of the weight, and the torque on the turned face."""
     mesh = fem.Cube(n=cells + 1)
     t = mesh.points  # cells gather at the faces, whose edges are singular at both ends

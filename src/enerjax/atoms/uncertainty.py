@@ -7,9 +7,9 @@ other weights held the posterior given energies and forces is Gaussian and known
     var E = α² φᵀA⁻¹φ,    var F = α² (∂φ/∂R)ᵀA⁻¹(∂φ/∂R)
 
 σ_E and σ_F are the errors on the validation set, and α makes 68.3 % of the force errors there lie within one standard
-deviation, as those of a Gaussian do: the weights beneath are not known any better than that. (A few large errors would
-set the mean square, and intervals for all others too wide.) A draw of θ is a potential at the same cost as the fitted one, so an uncertainty can
-be carried through anything: dynamics, relaxation, frequencies.
+deviation, as those of a Gaussian do: the weights beneath are not known any better than that. (The mean square would be
+set by a few large errors, and make the intervals of all others too wide.) A draw of θ is a potential at the same cost
+as the fitted one, so an uncertainty can be carried through anything: dynamics, relaxation, frequencies.
 
 F. Bigi, S. Chong, M. Ceriotti and F. Grasselli, A prediction rigidity formalism for low-cost uncertainties in trained
 neural networks, Mach. Learn.: Sci. Technol. 5, 045018 (2024), eqs. (8) and (14).
@@ -34,7 +34,6 @@ from .neighbours import Neighbours, neighbours_of
 from .potential import AbstractPotential
 from .predict import predict_all, refuse_unknown
 from .structure import Structure
-
 
 WITHIN = 0.6827  # of a Gaussian lies within one standard deviation
 

@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from .._array import Energy
+from .._compile import quickly
 from . import program
 from .failure import Guarded
 from .flat import Layout
@@ -132,8 +133,7 @@ def _marked(function: Callable) -> Callable:
     """The function as one call that XLA translates into one kernel."""
     inner = jax.jit(function)
     outer = lambda *arguments: set_xla_metadata(inner(*arguments), xla_cpu_small_call="true", inlineable="false")
-    options = _known(
-        xla_backend_optimization_level=1,  # halves the compile time; measured: no slower
+    options = quickly(
         xla_cpu_multi_thread_eigen=False,  # there is no pool of threads inside a kernel
         xla_cpu_use_fusion_emitters=False,  # they would keep a scatter, which the others expand into a loop
     )
@@ -157,24 +157,9 @@ def _fits_one_kernel(marked: Callable, arguments) -> bool:
 
 def _many_kernels(small: bool, pool: bool) -> dict[str, Any] | None:
     """What makes XLA's CPU programs of this kind compile faster, and run as fast (benchmarks/samplers/README.md)."""
-    if jax.default_backend() != "cpu":
-        return None
-    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    options = {}
     if not pool:  # small matrices: handing them to a pool of threads costs more than it saves
         options["xla_cpu_multi_thread_eigen"] = False
     if small:  # the older emitters: half the compile time, but slower on long arrays of exponentials
         options["xla_cpu_use_fusion_emitters"] = False
-    return _known(**options)
-
-
-@functools.lru_cache
-def _known(**options) -> dict[str, Any]:
-    """Those of the options that this XLA knows; they change no result."""
-    known = {}
-    for name, value in options.items():
-        try:
-            jax.jit(lambda x: x, compiler_options={name: value}).lower(np.float32(0)).compile()
-            known[name] = value
-        except jax.errors.JaxRuntimeError:
-            pass
-    return known
+    return quickly(**options)
