@@ -37,7 +37,7 @@ from enerjax.solids.domain import (
     SphericalShell,
 )
 from enerjax.solids.material import IsotropicElastic, MixedElastic, NeoHookean, cauchy_stress
-from enerjax.solids.singular import exponents
+from enerjax.solids.singular import edge, exponents
 
 SMALL = Collocation(features=120, interior=14, boundary=20, widths=(1.0,))
 
@@ -148,6 +148,30 @@ def test_a_pressure_keeps_the_stress_of_a_nearly_incompressible_body():
     assert jnp.linalg.norm(found - exact) < 1e-4 * jnp.linalg.norm(exact)
     with pytest.raises(ValueError, match="1/λ > 0"):
         solve(make(0.5), 0, method=Ritz(features=20, interior=8, boundary=8))
+
+
+def test_a_block_is_bent_and_twisted():
+    """Few smooth functions against FElupe's fine mesh: near in displacement, stiffer in torque."""
+    block = problems.twisted_block()
+    found = solve(dataclasses.replace(block, basis=()), 0, method=Ritz(features=25, interior=8, boundary=4))
+    assert found.errors()["displacement_relative_l2"] < 0.06
+    assert 0.2838 < block.quantities["torque"](found) < 0.31
+
+
+def test_points_gather_at_the_faces_of_a_graded_box():
+    plain, graded = (Box((0, 0, 0), (1, 2, 1), grade=g).interior(12) for g in (1.0, 2.0))
+    polynomial = lambda points: jnp.sum(points.w * points.x[:, 0] ** 2 * points.x[:, 1] ** 3)
+    assert jnp.allclose(polynomial(graded), 4 / 3, rtol=1e-13) and jnp.allclose(polynomial(plain), 4 / 3, rtol=1e-13)
+    assert graded.x.min() < plain.x.min() / 5 and abs(graded.x[:, 0] - 1).min() < 1 - plain.x[:, 0].max()
+
+
+def test_functions_of_an_edge_grow_with_their_powers():
+    """Times s^λ where the distance from the edge is s times as large, polynomials along it."""
+    functions = edge((0.0, 1.0), (1.0, -1.0), [0.6], 1.0, 2, (0, 2), (1, 0.0, 4.0), order=1)
+    at = lambda s, y: functions(jnp.array([0.3 * s, y, 1.0 - 0.2 * s]))
+    assert jnp.allclose(at(0.1, 3.0), 0.1**0.6 * at(1.0, 3.0), rtol=1e-12)
+    half = functions.size // 2
+    assert jnp.allclose(at(1.0, 3.0)[half:], 0.5 * at(1.0, 3.0)[:half])  # t = 1/2 at y = 3 of 0 … 4
 
 
 def test_wave_in_space_and_time():

@@ -8,6 +8,7 @@ The arrays in `data/` were made by `benchmarks/solids/references.py` (scikit-fem
 import math
 from importlib.resources import files
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -138,12 +139,16 @@ def twisted_block(angle=math.pi / 3) -> Problem:
     def torque(solution):
         """About the x axis through the middle, by virtual work of the section x turning by an angle x."""
         inside = solution.problem.domain.interior(14)
-        x, u = inside.x, solution.displacement(inside.x)
-        P, F = solution.piola(x), jnp.eye(3) + solution.gradient(x)
-        spin = jnp.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-        turned = (x + u - jnp.array([0.0, 0.5, 0.5])) @ spin.T
-        slope = x[:, :1, None] * (spin @ F) + turned[:, :, None] * jnp.array([1.0, 0.0, 0.0])
-        return jnp.sum(inside.w * (jnp.sum(P * slope, axis=(1, 2)) - x[:, 0] * (turned @ weight)))
+        spin, axis = jnp.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]), jnp.array([0.0, 0.5, 0.5])
+
+        def work(x, u, G, P):
+            """P : ∇δu − b·δu for δu = x₁ spin (x + u − axis)."""
+            turned = spin @ (x + u - axis)
+            slope = x[0] * spin @ (jnp.eye(3) + G) + jnp.outer(turned, jnp.array([1.0, 0.0, 0.0]))
+            return jnp.sum(P * slope) - x[0] * weight @ turned
+
+        x = inside.x
+        return inside.w @ jax.vmap(work)(x, solution.displacement(x), solution.gradient(x), solution.piola(x))
 
     return Problem(
         Box((0, 0, 0), (1, 1, 1), grade=2.0),
