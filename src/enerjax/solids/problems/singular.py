@@ -160,5 +160,5 @@ def twisted_block(angle=math.pi / 3) -> Problem:
         reference=reference("twisted_block"),
         basis=edges,
         quantities={"torque": torque},
-        method=Ritz(features=150, interior=14, boundary=6, width=1.0, load_steps=1, cut=1e-8),
+        method=Ritz(features=150, interior=18, boundary=6, width=1.0, load_steps=1, cut=1e-8),
     )
