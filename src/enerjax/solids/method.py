@@ -78,7 +78,8 @@ class Network:
         ridge: of the last layer's solution, relative to its unit columns.
         tolerance: fall of the residual at which training stops.
         refine: how often all interior points are drawn anew where the residual is large (`refine.refine`), at equal
-            stretches of the time or where training stalls.
+            stretches of the time or where training stalls. Helps or fails by the seed (benchmarks/solids): neurons may
+            grow steeper than the spacing of points.
     """
 
     hidden: tuple[int, ...] = (60,)
