@@ -166,16 +166,18 @@ class System:
     def prepare(self, basis) -> Jets | None:
         """Jets of a basis at all points, or None where they and the rows would not fit into memory."""
         points = sum(len(t.points) * (1 + (t.shift is not None)) for t in self.terms)
+        return self._jets(self.terms, basis) if points * self._bytes(basis) <= self.memory else None
+
+    def _bytes(self, basis) -> int:
+        """Memory of one point: jets and what forms them, rows and the copies that QR makes of them, as measured."""
         D = self.survey.problem.domain.dimension
-        size = points * basis.size * (jets.length(D, 2) + 2 * self.components**2) * 8
-        return self._jets(self.terms, basis) if size <= self.memory else None
+        return 8 * basis.size * (2 * jets.length(D, 2) + 7 * self.components**2)
 
     def triangle(self, basis, found: Jets | None, c, load):
         """‖r‖ and the triangle of [J, J c − r] at coefficients c; in batches where `found` is None."""
         if found is not None:
             return self.clock.call(_triangle, self.terms, found, c, load)
-        D = self.survey.problem.domain.dimension
-        budget = max(32, int(self.memory / (8 * basis.size * (jets.length(D, 2) + 4 * self.components**2))))
+        budget = max(32, int(self.memory / self._bytes(basis)))
         total, R = 0.0, jnp.zeros((c.size + 1, c.size + 1))
         for piece in (q for term in self.terms for q in _split(term, budget)):
             norm, R = self.clock.call(_extend, (piece,), self._jets((piece,), basis), c, load, R)

@@ -17,7 +17,7 @@ class Collocation:
         iterations: most Gauss–Newton iterations in a step.
         tolerance: relative decrease of the residual at which iterations stop.
         pilot: fraction of the features used to choose the width.
-        memory: bytes that the rows may take at once; more rows are reduced in batches.
+        memory: bytes that rows may take at once with all that forms and reduces them; more come in batches.
         refine: rounds that each add half as many interior points as there were at first, where the residual is large
             (`refine.refine`), and solve again.
     """
@@ -31,7 +31,7 @@ class Collocation:
     iterations: int = 25
     tolerance: float = 1e-12
     pilot: float = 1.0
-    memory: float = 1e9
+    memory: float = 3e9
     refine: int = 0
 
 

@@ -82,5 +82,5 @@ def boussinesq(depth=1.0, size=2.0, young=1.0, poisson=0.3, force=1.0) -> Proble
         title="Boussinesq's point load, away from the point",
         exact=exact,
         coordinates=rays,
-        method=Collocation(features=800, interior=14, boundary=14, widths=(0.4,), memory=2e9),
+        method=Collocation(features=800, interior=14, boundary=14, widths=(0.4,)),
     )
