@@ -132,11 +132,12 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
         for iteration in range(method.iterations if np.isfinite(E) else 0):
             direction, decrement = clock.call(direct, system, b, jnp.asarray(target))
             decrement = float(decrement)
+            # near the minimum the change of E is below rounding: a full step is then right
+            last = decrement <= method.tolerance * (abs(E) + 1e-300)
             length, after = 1.0, np.nan
             while length > 1e-4 and np.isfinite(decrement):
                 after = float(clock.call(energy, system, b + length * direction, jnp.asarray(target)))
-                # near the minimum the change of E is below rounding: a full step is then right
-                if np.isfinite(after) and after <= E - 1e-4 * length * decrement + 1e-13 * abs(E):
+                if np.isfinite(after) and (last or after <= E - 1e-4 * length * decrement + 1e-13 * abs(E)):
                     break
                 length /= 2
             else:
@@ -152,7 +153,7 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
                 }
             )
             say(f"load {target:g} iteration {iteration}: energy {E:.10g}, decrement {decrement:.2e} (step {length:g})")
-            if length == 1.0 and decrement <= method.tolerance * (abs(E) + 1e-300) or not problem.finite:
+            if length == 1.0 and last or not problem.finite:
                 done = True
                 break
             if time.process_time() > deadline:
