@@ -153,7 +153,7 @@ def sample(
         store.draws, store.stats, metrics = store.draws[kept, :done], store.stats[kept, :done], [None] * len(kept)
         told.only(kept, done)
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
-    per_step = len(getattr(integrator, "drifts", "1"))
+    per_step = len(getattr(integrator, "drifts", (1.0,)))
     return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {}, per_step)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array
 from .._array import Key
 from ..fit.least_squares import reduce, solve_reduced
 from . import jets
-from ._clock import Clock
+from ._clock import Clock, run
 from .field import Affine, RandomFeatures, Stacked, draw_weights
 from .method import Collocation
 from .residual import mixed, strong
@@ -204,11 +204,6 @@ class System:
 def _next(components: int, R, ridge):
     c, norm = solve_reduced(R, ridge)
     return c.reshape(components, -1), norm
-
-
-def run(function: Callable, *args):
-    """function(*args): where no `Clock.call` counts compilation apart."""
-    return function(*args)
 
 
 def basis_of(survey: Survey, key: Key, size: int, width, call: Callable = run) -> Stacked:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._array import Key
+from ._clock import run
 from .domain import AbstractDomain, Points, join
 from .residual import Term, mean_weights
 
@@ -90,7 +91,7 @@ def refine(
 
 
 def refine_terms(
-    terms: tuple[Term, ...], field: Callable, domain: AbstractDomain, key: Key, *, call=None, **options
+    terms: tuple[Term, ...], field: Callable, domain: AbstractDomain, key: Key, *, call: Callable = run, **options
 ) -> tuple:
     """The terms of a loss with the points inside the domain drawn anew by the residual of `field`; boundaries stay.
 
@@ -107,7 +108,6 @@ def refine_terms(
     inside = [t for t in terms if not np.any(np.asarray(t.points.normal))]  # boundary points have normals
     if not inside:
         raise ValueError("refine: no term has points inside the domain")
-    call = call or (lambda f, *args: f(*args))
     points = refine(lambda x: call(pointwise, tuple(inside), field, x), inside[0].points, domain, key, **options)
     points = mean_weights(points)
     replaced = lambda t: eqx.tree_at(lambda t: t.points, t, points)

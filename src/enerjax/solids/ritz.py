@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 
 from . import jets, pressure
 from . import kinematics as kin
-from ._clock import Clock
-from .collocation import Jets, _prepare, basis_of, run
+from ._clock import Clock, run
+from .collocation import Jets, _prepare, basis_of
 from .domain import Points
 from .field import AbstractBasis, BuiltIn, LinearField, Stacked
 from .material import tangent
