@@ -64,11 +64,15 @@ class Displacement(AbstractCondition):
         value: a number, a vector or a function of x with the vector as its value.
         components: which components, None for all.
         traction: {component: value} for the remaining components, 0 where absent.
+        soft: leave the value to the residual (collocation only) where it could be built into the field: built in, it
+            is carried inwards from the nearest point of the part, which features in coordinates of another kind (rays
+            from a point) may not represent well.
     """
 
     value: Value = 0.0
     components: tuple[int, ...] | None = None
     traction: Mapping[int, float | Callable] = eqx.field(default_factory=dict)
+    soft: bool = eqx.field(default=False, static=True)
 
     def prescribed(self, normal, d):
         """The named components."""

@@ -102,7 +102,7 @@ def built_in(survey: Survey, components: int) -> tuple[BuiltIn, dict[str, dict[i
     """Factor and lift of the displacement, and what could not be built in: {part: {component: value}}.
 
     A component is built in over the parts that prescribe it if the level of each part is positive inside the domain,
-    and the values are zero or belong to parts that do not meet: u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j
+    none asks to be left to the residual, and the values are zero or belong to parts that do not meet: u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j
     (Rvachev). The rest is left to the residual.
     """
     problem, domain = survey.problem, survey.problem.domain
@@ -110,7 +110,7 @@ def built_in(survey: Survey, components: int) -> tuple[BuiltIn, dict[str, dict[i
     per_component: list[list] = [[] for _ in range(components)]
     soft: dict[str, dict[int, Callable]] = {}
     for name, condition in problem.conditions.items():
-        usable = not isinstance(condition, Initial) and survey.levels[name] > 0
+        usable = not isinstance(condition, Initial) and survey.levels[name] > 0 and not getattr(condition, "soft", False)
         for i, (value, zero) in survey.prescribed(name).items():
             if usable:
                 per_component[i].append((name, value, zero))
