@@ -2,8 +2,9 @@
 nonlinear.
 
 The residual at a point is a function r(z) of the field's jet z there, and z is linear in the coefficients, z = lift +
-B c. So J = ∂r/∂z B, with ∂r/∂z a small matrix by forward mode and B computed once: no derivative of a network is ever
-taken by reverse mode, and the 8th iteration costs no more than one assembly and one QR.
+M φ c with φ the jets of the basis and M the product rule with the built-in factor. So J = (∂r/∂z M) φ, with ∂r/∂z a
+small matrix by forward mode and φ computed once: no derivative of a network is ever taken by reverse mode, and the 8th
+iteration costs no more than one assembly and one QR.
 """
 
 import dataclasses
@@ -39,6 +40,12 @@ class Jets(eqx.Module):
         return jax.tree.map(lambda a: a[index], self)
 
 
+def _jets_of(terms, built, basis) -> Jets:
+    """Jets at the points of all terms, and of their shifted ones."""
+    sets = [x for t in terms for x in ([t.points.x] if t.shift is None else [t.points.x, t.points.x + t.shift[None]])]
+    return _prepare(built, basis, sets, max(t.order for t in terms))
+
+
 def _prepare(built, basis, sets, order: int) -> Jets:
     """Jets at several sets of points [n, D], one after the other, in batches."""
     x = jnp.concatenate(sets)
@@ -55,14 +62,23 @@ def _prepare(built, basis, sets, order: int) -> Jets:
     return Jets(flat.base, jnp.swapaxes(flat.factor, 1, 2), jnp.swapaxes(flat.lift, 1, 2))
 
 
-def _basis_rows(j: Jets, D: int, order: int):
-    """B [m, S, N]: the jets of factor_i φ_n, at one point."""
+def _products(j: Jets, D: int, order: int):
+    """M [m, S, S], at one point: the jets of factor_i φ are M_i times those of φ."""
     S = jets.length(D, order)
-    return jax.vmap(lambda a: jets.product(a[:S], j.base[:S], D, order))(j.factor)
+    one = jnp.eye(S, dtype=j.factor.dtype)
+    return jax.vmap(lambda a: jets.product(a[:S], one, D, order))(j.factor)
 
 
-def _state(B, lift, c, load):
-    return load * lift[:, : B.shape[1]] + jnp.einsum("msN,mN->ms", B, c)
+def _state(M, j: Jets, c, load):
+    """z [m, S] at one point, from coefficients c [m, N]; at rest where c is None."""
+    S = M.shape[1]
+    z = load * j.lift[:, :S]
+    return z if c is None else z + jnp.einsum("mst,mt->ms", M, c @ j.base[:S].T)
+
+
+def _through(slope, M, j: Jets):
+    """∂r/∂c [q, m, N] at one point, from ∂r/∂z [q, m, S]."""
+    return jnp.einsum("qms,mst->qmt", slope, M) @ j.base[: M.shape[1]]
 
 
 def _term_jets(terms, found: Jets):
@@ -78,26 +94,26 @@ def _term_jets(terms, found: Jets):
 
 
 def _rows(terms, found: Jets, c, load):
-    """r [M] and J [M, m N] of all terms."""
+    """r [M] and J [M, m N] of all terms, at rest where c is None."""
     residuals, rows = [], []
     for term, mine, partner in _term_jets(terms, found):
         p, D = term.points, term.points.x.shape[1]
 
         def one(x, w, n, j, k, term=term, D=D):
-            B = _basis_rows(j, D, term.order)
-            z = _state(B, j.lift, c, load)
+            M = _products(j, D, term.order)
+            z = _state(M, j, c, load)
             if k is None:
                 at = lambda z: term.at(z, x, w, n, load=load)
-                return at(z), jnp.einsum("qms,msN->qmN", jax.jacfwd(at)(z), B)
-            B2 = _basis_rows(k, D, term.order)
-            z2 = _state(B2, k.lift, c, load)
+                return at(z), _through(jax.jacfwd(at)(z), M, j)
+            M2 = _products(k, D, term.order)
+            z2 = _state(M2, k, c, load)
             at = lambda z, z2: term.at(z, x, w, n, z2, load)
             s1, s2 = jax.jacfwd(at, (0, 1))(z, z2)
-            return at(z, z2), jnp.einsum("qms,msN->qmN", s1, B) + jnp.einsum("qms,msN->qmN", s2, B2)
+            return at(z, z2), _through(s1, M, j) + _through(s2, M2, k)
 
         r, J = jax.vmap(one)(p.x, p.w, p.normal, mine, partner)
         residuals.append(r.ravel())
-        rows.append(J.reshape(-1, c.size))
+        rows.append(J.reshape(-1, J.shape[-2] * J.shape[-1]))
     return jnp.concatenate(residuals), jnp.concatenate(rows)
 
 
@@ -120,8 +136,8 @@ def _norm(terms, found, c, load):
         p, D = term.points, term.points.x.shape[1]
 
         def one(x, w, n, j, k, term=term, D=D):
-            z = _state(_basis_rows(j, D, term.order), j.lift, c, load)
-            z2 = None if k is None else _state(_basis_rows(k, D, term.order), k.lift, c, load)
+            z = _state(_products(j, D, term.order), j, c, load)
+            z2 = None if k is None else _state(_products(k, D, term.order), k, c, load)
             return term.at(z, x, w, n, z2, load)
 
         total += jnp.sum(jax.vmap(one)(p.x, p.w, p.normal, mine, partner) ** 2)
@@ -152,32 +168,44 @@ class System:
             raise ValueError(f"Collocation: form must be 'strong' or 'mixed', not {method.form!r}")
         self.terms = form(survey, soft)
         self.memory = method.memory
-        self._prepare: dict = {}
+        self._first: dict[int, Callable] = {}
         self._next = partial(_next, self.components)
 
     def _jets(self, terms, basis) -> Jets:
-        points = tuple(
-            x for t in terms for x in ([t.points.x] if t.shift is None else [t.points.x, t.points.x + t.shift[None]])
-        )
-        order = max(t.order for t in terms)
-        prepare = self._prepare.setdefault(order, partial(_prepare, order=order))
-        return self.clock.call(prepare, self.built, basis, points)
+        return self.clock.call(_jets_of, terms, self.built, basis)
 
     def prepare(self, basis) -> Jets | None:
         """Jets of a basis at all points, or None where they and the rows would not fit into memory."""
-        points = sum(len(t.points) * (1 + (t.shift is not None)) for t in self.terms)
-        return self._jets(self.terms, basis) if points * self._bytes(basis) <= self.memory else None
+        return self._jets(self.terms, basis) if self._fits(basis.size) else None
 
-    def _bytes(self, basis) -> int:
+    def _fits(self, size: int) -> bool:
+        points = sum(len(t.points) * (1 + (t.shift is not None)) for t in self.terms)
+        return points * self._bytes(size) <= self.memory
+
+    def _bytes(self, size: int) -> int:
         """Memory of one point: jets and what forms them, rows and the copies that QR makes of them, as measured."""
         D = self.survey.problem.domain.dimension
-        return 8 * basis.size * (2 * jets.length(D, 2) + 7 * self.components**2)
+        return 8 * size * (2 * jets.length(D, 2) + 7 * self.components**2)
+
+    def first(self, key: Key, features: int, width: float):
+        """The linearised problem under the full load, from rest: basis, coefficients, ‖r‖ before and after. In one
+        program where memory allows: features drawn, rows, triangle and solution never leave it.
+        """
+        problem = self.survey.problem
+        if not self._fits(features + 1 + problem.domain.dimension + sum(b.size for b in problem.basis)):
+            basis = basis_of(self.survey, key, features, width, self.clock.call)
+            c = np.zeros((self.components, basis.size))
+            start, R = self.triangle(basis, None, c, np.asarray(1.0))
+            return basis, *self.solve(R), start
+        program = self._first.setdefault(features, partial(_first, self.survey, features, self.components))
+        weights, bias, *found = self.clock.call(program, self.terms, self.built, key, np.asarray(float(width)))
+        return _stacked(problem, weights, bias), *found
 
     def triangle(self, basis, found: Jets | None, c, load):
         """‖r‖ and the triangle of [J, J c − r] at coefficients c; in batches where `found` is None."""
         if found is not None:
             return self.clock.call(_triangle, self.terms, found, c, load)
-        budget = max(32, int(self.memory / self._bytes(basis)))
+        budget = max(32, int(self.memory / self._bytes(basis.size)))
         total, R = 0.0, jnp.zeros((c.size + 1, c.size + 1))
         for piece in (q for term in self.terms for q in _split(term, budget)):
             norm, R = self.clock.call(_extend, (piece,), self._jets((piece,), basis), c, load, R)
@@ -210,10 +238,19 @@ def basis_of(survey: Survey, key: Key, size: int, width, call: Callable = run) -
     """Random features over the problem's coordinates, the affine functions (so that constant strain is exact), and
     its enrichment. `call` runs the draw: `Clock.call` counts its compilation apart.
     """
-    problem = survey.problem
-    weights, bias = call(draw_weights, key, size, survey.inputs, np.asarray(float(width)))
+    return _stacked(survey.problem, *call(draw_weights, key, size, survey.inputs, np.asarray(float(width))))
+
+
+def _stacked(problem, weights, bias) -> Stacked:
     random = RandomFeatures(weights, bias, problem.xi)
     return Stacked((random, Affine(problem.domain.lower, problem.domain.upper), *problem.basis))
+
+
+def _first(survey: Survey, size: int, components: int, terms, built, key, width):
+    """Weights and bias of the features, then what `System.first` returns."""
+    drawn = draw_weights(key, size, survey.inputs, width)
+    r, J = _rows(terms, _jets_of(terms, built, _stacked(survey.problem, *drawn)), None, 1.0)
+    return *drawn, *_next(components, reduce(J, -r), 1e-14), jnp.linalg.norm(r)
 
 
 def choose_width(system: System, key: Key, method: Collocation, say) -> float:
@@ -229,10 +266,8 @@ def choose_width(system: System, key: Key, method: Collocation, say) -> float:
 
     def cost(k):
         if k not in found:
-            basis = basis_of(system.survey, key, size, widths[k], system.clock.call)
-            c = np.zeros((system.components, basis.size))
-            start, R = system.triangle(basis, system.prepare(basis), c, np.asarray(1.0))
-            found[k] = float(system.solve(R)[1]) / max(float(start), 1e-300)
+            *_, norm, start = system.first(key, size, widths[k])
+            found[k] = float(norm) / max(float(start), 1e-300)
             say(f"width {widths[k]:g}: relative residual {found[k]:.2e}")
         return found[k]
 

@@ -77,16 +77,21 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
     system = System(look, method, clock)
     linear = not problem.finite
     width = choose_width(system, key, method, say)
-    basis = basis_of(look, key, method.features, width, clock.call)
-    found = system.prepare(basis)
-    c = jax.device_put(np.zeros((system.components, basis.size)))
     history, load, step = [], 0.0, 1.0 / method.load_steps
+    if linear:
+        basis, c, norm, start = system.first(key, method.features, width)
+        if not np.all(np.isfinite(c)):
+            raise SolveError(f"{problem.name}: the solution is not finite; is the body force, or a prescribed value?")
+        history.append({"load": 1.0, "seconds": clock.seconds, "residual": float(norm), "start": float(start)})
+        load = 1.0
+    else:
+        basis = basis_of(look, key, method.features, width, clock.call)
+        found = system.prepare(basis)
+        c = jax.device_put(np.zeros((system.components, basis.size)))
     while load < 1.0:
         target = min(1.0, load + step)
         good = c
-        c, done, trail = _gauss_newton(
-            system, basis, found, c, target, method, 1 if linear else method.iterations, deadline, say
-        )
+        c, done, trail = _gauss_newton(system, basis, found, c, target, method, method.iterations, deadline, say)
         history += [{"load": target, "seconds": clock.seconds, **entry} for entry in trail]
         if done:
             load = target

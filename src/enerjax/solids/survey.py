@@ -5,6 +5,7 @@ From it follow the boundary values that can be built into a field, and whether t
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -29,6 +30,7 @@ class Survey:
     cross: {(part, other): least level of `part` on `other`}.
     modulus: stiffness scale S.
     pull: {part: traction of the load at rest on its coarse points}.
+    asked: {part: how many numbers its condition asks of the traction, and of a displacement that is not built in}.
     core, force: a few points inside and the body force there.
     inputs: how many coordinates features have.
     """
@@ -41,6 +43,7 @@ class Survey:
     cross: dict[tuple[str, str], float]
     modulus: float
     pull: dict[str, np.ndarray]
+    asked: dict[str, tuple[int, int]]
     core: Points
     force: np.ndarray
     inputs: int
@@ -50,9 +53,14 @@ class Survey:
         n = np.asarray(self.coarse[part].normal)
         return n[0] if np.allclose(n, n[0], atol=1e-9) else None
 
+    @functools.cached_property
+    def _prescribed(self):
+        conditions, d = self.problem.conditions, self.problem.dimension
+        return {part: condition.prescribed(self.normal(part), d) for part, condition in conditions.items()}
+
     def prescribed(self, part: str):
         """{component: (value, whether zero)} of a part's condition."""
-        return self.problem.conditions[part].prescribed(self.normal(part), self.problem.dimension)
+        return self._prescribed[part]
 
 
 def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Survey:
@@ -75,12 +83,20 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
             n: jax.vmap(lambda x, m, c=c: -jax.grad(lambda u: c.potential(x, m[:d], u))(zero))(few[n].x, few[n].normal)
             for n, c in problem.conditions.items()
         }
-        return inside, core, edges, few, levels, cross, S, pull, jax.vmap(problem.force)(core.x), problem.xi(core.x[0])
+        asked = {
+            n: (
+                c.balance(few[n].x[0], few[n].normal[0][:d], zero, jnp.outer(zero, zero)),
+                c.constraint(few[n].x[0], few[n].normal[0][:d], zero),
+            )
+            for n, c in problem.conditions.items()
+        }
+        force, xi = jax.vmap(problem.force)(core.x), problem.xi(core.x[0])
+        return inside, core, edges, few, levels, cross, S, pull, asked, force, xi
 
     rules = lambda n: [patch.rule(n) for patch in patches]
     part_rules = lambda n: {k: [p.rule(n) for p in part.patches] for k, part in parts.items()}
     found = clock.call(look, rules(interior), rules(7), part_rules(boundary), part_rules(8))
-    inside, core, edges, few, levels, cross, S, pull, force, xi = found
+    inside, core, edges, few, levels, cross, S, pull, asked, force, xi = found
     host = lambda tree: jax.tree.map(np.asarray, tree)
     numbers = lambda tree: {k: float(v) for k, v in tree.items()}
     return Survey(
@@ -92,6 +108,7 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
         numbers(cross),
         float(np.max(np.asarray(S))),
         host(pull),
+        {n: (len(balance), len(constraint)) for n, (balance, constraint) in asked.items()},
         host(core),
         host(force),
         len(xi),
@@ -102,15 +119,17 @@ def built_in(survey: Survey, components: int) -> tuple[BuiltIn, dict[str, dict[i
     """Factor and lift of the displacement, and what could not be built in: {part: {component: value}}.
 
     A component is built in over the parts that prescribe it if the level of each part is positive inside the domain,
-    none asks to be left to the residual, and the values are zero or belong to parts that do not meet: u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j
-    (Rvachev). The rest is left to the residual.
+    none asks to be left to the residual, and the values are zero or belong to parts that do not meet:
+    u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j (Rvachev). The rest is left to the residual.
     """
     problem, domain = survey.problem, survey.problem.domain
     L = domain.size
     per_component: list[list] = [[] for _ in range(components)]
     soft: dict[str, dict[int, Callable]] = {}
     for name, condition in problem.conditions.items():
-        usable = not isinstance(condition, Initial) and survey.levels[name] > 0 and not getattr(condition, "soft", False)
+        usable = (
+            not isinstance(condition, Initial) and survey.levels[name] > 0 and not getattr(condition, "soft", False)
+        )
         for i, (value, zero) in survey.prescribed(name).items():
             if usable:
                 per_component[i].append((name, value, zero))

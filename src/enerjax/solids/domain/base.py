@@ -8,7 +8,7 @@ function that vanishes on the part and is positive inside, which is what builds 
 
 import abc
 import dataclasses
-import itertools
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -48,11 +48,14 @@ def join(points: list[Points]) -> Points:
     return jax.tree.map(lambda *a: jnp.concatenate(a), *points)
 
 
+@functools.cache
 def gauss(n: int, grade: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss–Legendre points and weights on [0, 1]; s → s^grade gathers them at 0 for `grade` > 1."""
+    """Gauss–Legendre points and weights on [0, 1]; s → s^grade gathers them at 0 for `grade` > 1. Read-only."""
     t, w = np.polynomial.legendre.leggauss(n)
     t, w = (t + 1) / 2, w / 2
-    return t**grade, w * grade * t ** (grade - 1)
+    t, w = t**grade, w * grade * t ** (grade - 1)
+    t.flags.writeable = w.flags.writeable = False
+    return t, w
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +79,11 @@ class Patch:
         k = self.dimension
         shares, grades = self.shares or (1.0,) * k, self.grades or (1.0,) * k
         rules = [gauss(max(1, round(n * share)), grade) for share, grade in zip(shares, grades, strict=True)]
-        s = (
-            np.stack([m.ravel() for m in np.meshgrid(*(t for t, _ in rules), indexing="ij")], axis=1)
-            if k
-            else np.zeros((1, 0))
-        )
-        return s, np.array([np.prod(c) for c in itertools.product(*(w for _, w in rules))])
+        s, w = np.zeros((1, 0)), np.ones(1)
+        for t, v in rules:
+            s = np.concatenate([np.repeat(s, len(t), axis=0), np.tile(t, len(s))[:, None]], axis=1)
+            w = np.outer(w, v).ravel()
+        return s, w
 
     def place(self, s, w) -> Points:
         """A rule of the cube carried over by the map."""
