@@ -69,6 +69,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", help="save times, paths and the first seed's initial weights for the peer")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--order", type=int, default=0, help="another order of the batches, same weights")
     parser.add_argument("--epochs", type=int, default=63, help="of 8 steps, of the second stage")
     parser.add_argument("--rate", type=float, default=5e-3, help="the tutorial's is 3e-3")
     parser.add_argument("--lbfgs", action="store_true", help="second stage by L-BFGS on all paths, one step an epoch")
@@ -84,7 +85,9 @@ def main():
             np.savez(options.write, ts=ts, ys=ys, **weights, **{f"b{k}": v.bias for k, v in enumerate(net.layers)})
         how = dict(solver=dict(rtol=1e-3, atol=1e-6))
         near = dict(solver=dict(substeps=1, solver=diffrax.Bosh3()))
-        common = dict(key=jr.key(seed), rates=options.rate, batch=32, free=False, optimizer=optax.adabelief)
+        common = dict(
+            key=jr.key(seed + 100 * options.order), rates=options.rate, batch=32, free=False, optimizer=optax.adabelief
+        )
         begin = time.process_time()
         law = ode.Network(Scaled(net, jnp.array(1.0)))
         law = ode.learn(law, ts, ys, horizons=(10,), epochs=63, schedule=None, **common, **near).field

@@ -1,6 +1,6 @@
 """The same training as tutorial.py in torchdiffeq: same data, initial weights, batches of 32, rates and tolerance.
 
-    python benchmarks/odes/tutorial_torch.py FILE.npz [--epochs 126] [--constant]
+    python benchmarks/odes/tutorial_torch.py FILE.npz [--epochs 126] [--order 1] [--constant]
 
 Needs torch and torchdiffeq, not enerjax; FILE is of `tutorial.py --write`. The rate falls over the last half of the
 second stage, as there.
@@ -42,6 +42,7 @@ class AdaBelief(torch.optim.Optimizer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
+    parser.add_argument("--order", type=int, default=0, help="another order of the batches, same weights")
     parser.add_argument("--epochs", type=int, default=63, help="of 8 steps, of the second stage")
     parser.add_argument("--rate", type=float, default=5e-3, help="the tutorial's is 3e-3")
     parser.add_argument("--constant", action="store_true", help="the rate stays, as in the tutorial")
@@ -56,7 +57,7 @@ def main():
     net = torch.nn.Sequential(*layers)
     scale = torch.nn.Parameter(torch.tensor(1.0))
     solve = lambda y, t: torchdiffeq.odeint(lambda t, y: scale * net(y), y, t, rtol=1e-3, atol=1e-6, method="dopri5")
-    torch.manual_seed(0)
+    torch.manual_seed(options.order)
     begin = time.process_time()
     for points, epochs, falls in ((10, 63, False), (100, options.epochs, not options.constant)):
         optimizer = AdaBelief([*net.parameters(), scale], options.rate)

@@ -161,6 +161,28 @@ def test_a_long_batch_sums_its_output_times_in_blocks():
         np.testing.assert_allclose(ours, true, rtol=1e-10, atol=1e-12)
 
 
+def test_lanes_that_refuse_steps_in_different_turns():
+    """A lane that waits leaves rows of length zero between its steps; its states and gradient are as if alone."""
+    field, _, _, p = ZOO["lotka"]
+    starts = jnp.array([[30.0, 4.0], [5.0, 40.0], [20.0, 26.0], [80.0, 2.0]])
+    ts, at = jnp.linspace(0.0, 9.0, 4), jnp.linspace(0.0, 9.0, 23)
+
+    def one(p, y):
+        solution = path.integrate(field, y, ts, p, rtol=1e-4, dt0=3.0)
+        assert solution.dense is not None
+        waited = solution.dense.latest + 1 - solution.steps
+        return jnp.sum(jnp.cos(solution.ys / 10)), (jax.vmap(solution.dense)(at), waited)
+
+    both = jax.value_and_grad(one, argnums=(0, 1), has_aux=True)
+    (value, (states, waited)), slopes = jax.jit(jax.vmap(both, (None, 0)))(p, starts)
+    (alone, (states_alone, never)), slopes_alone = jax.jit(lambda p: jax.lax.map(lambda y: both(p, y), starts))(p)
+    assert jnp.any(waited > 0) and not jnp.any(never)
+    np.testing.assert_allclose(states, states_alone, rtol=1e-9)
+    np.testing.assert_allclose(value, alone, rtol=1e-10)
+    for ours, true in zip(slopes, slopes_alone, strict=True):
+        np.testing.assert_allclose(ours, true, rtol=1e-8, atol=1e-12)
+
+
 def test_dense_output_is_accurate_and_differentiable():
     field, y0, _, p = ZOO["lotka"]
     solution = path.integrate(field, y0, jnp.array([0.0, 9.0]), p, **TIGHT)

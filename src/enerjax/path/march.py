@@ -2,9 +2,11 @@
 
     march:   y₀, θ ↦ (tₙ, hₙ, yₙ, kₙ₁ … kₙₛ) and y(τ) = yₙ + hₙ Σᵢ wᵢ(s) kₙᵢ, s = (τ − tₙ)/hₙ, at the times asked for
 
-The steps are found once, in a loop that stops when the last lane arrives; `replay` differentiates them. The states at
-the times asked for are written in the same loop, where the stages are at hand: a step touches them all, which beats
-gathering stages afterwards (and scattering them in the adjoint) while steps are fewer than about a hundred.
+The steps are found once, in a loop that stops when the last lane arrives; `replay` differentiates them. A row is a turn
+in which some lane moved, and a lane's own steps are a list within the rows: each names the lane's step before it, so
+that the adjoint takes as many turns as the longest path has steps. The states at the times asked for are written in the
+same loop, where the stages are at hand: a step touches them all, which beats gathering stages afterwards (and
+scattering them in the adjoint) while steps are fewer than about a hundred.
 """
 
 import functools
@@ -198,16 +200,18 @@ def march(law: Law, max_steps: int, choose: bool, observe: bool, consts, y, ts, 
         jnp.zeros((*lanes, max_steps, y.shape[-1]), y.dtype).at[..., 0, :].set(y),
         jnp.zeros((*lanes, max_steps, y.shape[-1]), y.dtype).at[..., 0, :].set(f),
         jnp.zeros((*lanes, max_steps, stages, y.shape[-1]), y.dtype),
+        jnp.full((*lanes, max_steps), -1, jnp.int32),  # the row of the lane's step before; every list ends at row 0
     )
+    latest = jnp.zeros(lanes, jnp.int32)  # the row of the lane's last step
     where = jnp.zeros(T.shape, jnp.int32)  # the step in which each output time lies
     count = jnp.zeros(lanes, jnp.int32)
 
     def running(state):
-        n, tries, t, *_, code, _, _, _, _ = state
+        n, tries, t, *_, code, _, _, _, _, _ = state
         return jnp.any((t < end) & (code == ARRIVED)) & (n < max_steps) & (tries < 4 * max_steps)
 
     def turn(state):
-        n, tries, t, h, y, f, code, rows, ys, where, count = state
+        n, tries, t, h, y, f, code, rows, ys, where, count, latest = state
         alive = (t < end) & (code == ARRIVED)
         # the last step reaches the end exactly; a sliver after it would cost a step for nothing
         last = t + h * (1 + 4 * eps) >= end
@@ -222,7 +226,7 @@ def march(law: Law, max_steps: int, choose: bool, observe: bool, consts, y, ts, 
         store = lambda rows, *new: tuple(put(r, v, n, len(lanes)) for r, v in zip(rows, new, strict=True))
         t1 = jnp.where(keep, jnp.where(last, end, t + h), t)
         # a row written by a turn in which no lane moved is overwritten by the next
-        rows = store(rows, t, jnp.where(keep, t1 - t, 0.0), y, f, k)
+        rows = store(rows, t, jnp.where(keep, t1 - t, 0.0), y, f, k, jnp.where(n > 0, latest, -1))
         moved = jnp.any(keep)
         if observe:
             here = keep[None] & (where == n) & (seen <= t1[None])
@@ -232,12 +236,13 @@ def march(law: Law, max_steps: int, choose: bool, observe: bool, consts, y, ts, 
         y, f = jnp.where(keep[..., None], y1, y), jnp.where(keep[..., None], f1, f)
         h = jnp.where(alive, h * factor, h)
         code = jnp.where(stuck, UNDERFLOW, code)
-        return n + moved, tries + 1, t1, h, y, f, code, rows, ys, where, count + keep
+        latest = jnp.where(keep, n, latest)
+        return n + moved, tries + 1, t1, h, y, f, code, rows, ys, where, count + keep, latest
 
     zero = jnp.zeros((), jnp.int32)
-    state = (zero, zero, t0, h, y, f, code, rows, ys, where, count)
-    n, _, t, _, y, _, code, rows, ys, where, count = jax.lax.while_loop(running, turn, state)
+    state = (zero, zero, t0, h, y, f, code, rows, ys, where, count, latest)
+    n, _, t, _, y, _, code, rows, ys, where, count, latest = jax.lax.while_loop(running, turn, state)
     code = jnp.where((code == ARRIVED) & (t < end), OUT_OF_STEPS, code)
     n = jnp.maximum(n, 1)
-    where = jnp.moveaxis(jnp.minimum(where, n - 1), 0, -1)
-    return (*rows, jnp.moveaxis(ys, (0, 1), (-2, -1)), where, n, count, code, t, y)
+    where = jnp.moveaxis(jnp.minimum(where, latest[None]), 0, -1)  # a time not reached: the last step's NaN
+    return (*rows, jnp.moveaxis(ys, (0, 1), (-2, -1)), where, latest, n, count, code, t, y)

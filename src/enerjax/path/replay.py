@@ -2,13 +2,16 @@
 
     tangent   (θ̇, ẏ₀) ↦ (ẏₙ, ḟₙ, k̇ₙ, ẏ(τ))        adjoint   (ȳₙ, f̄ₙ, k̄ₙ, ȳ(τ)) ↦ (θ̄, ȳ₀)
 
-The lengths of the steps are held fixed ("discretise, then optimise"). Each runs in a loop of exactly as many turns as
-there are steps, and repeats the stages of a step instead of storing what was inside the field. So value, gradient, jvp,
-Hessian-vector product (forward over reverse) and Gauss–Newton product cost what they must, through one call.
+The lengths of the steps are held fixed ("discretise, then optimise"). Each runs in a loop of as many turns as there are
+rows, the adjoint of observed states alone in as many as the longest path has steps: it follows each lane's own back.
+Both repeat the stages of a step instead of storing what was inside the field. So value, gradient, jvp, Hessian-vector
+product (forward over reverse) and Gauss–Newton product cost what they must, through one call.
 
 A `while_loop` of unknown length cannot be transposed by JAX; two primitives below can. `vmap` does not turn them into
 loops of gathers: it widens the step itself, so shared parameters keep one gradient, summed inside the batch.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,67 +22,108 @@ from jax.interpreters import ad, batching, mlir
 from .march import Law, Tableau, march, points, points_transposed, put, row, step
 
 
-def _steps(law: Law, t, h, y, f, ts, where):
-    """What both loops share: step i of the history, and which of the times asked for lie in it."""
-    axis = t.ndim - 1
-    T, W = jnp.moveaxis(ts, -1, 0), jnp.moveaxis(where, -1, 0)
-    return axis, lambda i: [row(v, i, axis) for v in (t, h, y, f)], T, lambda i: i == W
+class History(NamedTuple):
+    """The accepted steps of a march, as its table of results below names them: what a replay holds fixed."""
+
+    t: jax.Array
+    h: jax.Array
+    y: jax.Array
+    f: jax.Array
+    before: jax.Array
+    ts: jax.Array
+    where: jax.Array
+    latest: jax.Array
+    n: jax.Array
+
+    @property
+    def axis(self) -> int:
+        return self.t.ndim - 1
+
+    @property
+    def times(self):
+        """The times asked for, [times, *lanes]."""
+        return jnp.moveaxis(self.ts, -1, 0)
+
+    def at(self, i):
+        """Row i of every lane: t, h, y, f = k₁, and which of the times asked for lie in it."""
+        return [row(v, i, self.axis) for v in self[:4]], jnp.moveaxis(self.where, -1, 0) == i
+
+    def own(self, i):
+        """The same of each lane's own row i [*lanes], empty where i < 0, and the row before."""
+
+        def pick(v):
+            wide = jnp.maximum(i, 0).reshape(*i.shape, *(1,) * (v.ndim - i.ndim))
+            return jnp.take_along_axis(v, wide, axis=i.ndim, mode="clip").squeeze(i.ndim)
+
+        t, h, y, f, before = map(pick, self[:5])
+        here = jnp.moveaxis(self.where, -1, 0) == i[None]
+        return ([t, jnp.where(i >= 0, h, 0.0), y, f], here), jnp.where(i >= 0, before, -1)
 
 
-def _tangent(law: Law, active, kinds, consts, t, h, y, f, ts, where, n, dconsts, dy):
+def _tangent(law: Law, active, kinds, consts, past: History, dconsts, dy):
     """(ẏ₀, θ̇) ↦ (ẏₙ, ḟₙ, k̇ₙ, ẏ(τ)), those of them that `kinds` marks, through the accepted steps; f = k₁."""
-    axis, at, T, here = _steps(law, t, h, y, f, ts, where)
+    axis, T, y = past.axis, past.times, past.y
     full, stages = _spread(active, consts, dconsts), len(law.tableau.b)
-    start = lambda c, y: law(c, row(t, 0, axis), y)
+    start = lambda c, y: law(c, row(past.t, 0, axis), y)
     df = jax.jvp(start, (consts, row(y, 0, axis)), (full, dy))[1]
     shapes = [y.shape, y.shape, (*y.shape[:-1], stages, y.shape[-1]), (*T.shape[:1], *y.shape[-1:], *T.shape[1:])]
     kept = [jnp.zeros(shape, y.dtype) for shape, kind in zip(shapes, kinds, strict=True) if kind]
 
     def turn(i, state):
         dy, df, kept = state
-        t_i, h_i, y_i, f_i = at(i)
-        one = lambda c, y, f: step(law, c, t_i, h_i, y, f)
-        _, ((dy1, df1), dk) = jax.jvp(one, (consts, y_i, f_i), (full, dy, df))
+        (t, h, y, f), here = past.at(i)
+        one = lambda c, y, f: step(law, c, t, h, y, f)
+        _, ((dy1, df1), dk) = jax.jvp(one, (consts, y, f), (full, dy, df))
         found = [v for v, kind in zip((dy, df, dk), kinds, strict=False) if kind]
         new = [put(rows, v, i, axis) for rows, v in zip(kept, found, strict=False)]
         if kinds[3]:
-            seen = points(law.tableau, T, t_i, h_i, dy, [dk[..., j, :] for j in range(stages)])
-            new.append(jnp.where(here(i)[:, None], seen, kept[-1]))
+            seen = points(law.tableau, T, t, h, dy, [dk[..., j, :] for j in range(stages)])
+            new.append(jnp.where(here[:, None], seen, kept[-1]))
         return dy1, df1, new
 
-    kept = jax.lax.fori_loop(0, n, turn, (dy, df, kept))[2]
+    kept = jax.lax.fori_loop(0, past.n, turn, (dy, df, kept))[2]
     return [*kept[:-1], jnp.moveaxis(kept[-1], (0, 1), (-2, -1))] if kinds[3] else kept
 
 
-def _adjoint(law: Law, active, kinds, consts, t, h, y, f, ts, where, n, *cotangents):
+def _adjoint(law: Law, active, kinds, consts, past: History, *cotangents):
     """Cotangents of the states, stages and observed states that `kinds` marks ↦ those of θ and y₀, backwards."""
-    axis, at, T, here = _steps(law, t, h, y, f, ts, where)
+    axis, T = past.axis, past.times
     chosen = [c for c, on in zip(consts, active, strict=True) if on]
     given = iter(cotangents)
     ybar, fbar, kbar = (next(given) if kind else None for kind in kinds[:3])
     seen = jnp.moveaxis(next(given), (-2, -1), (0, 1)) if kinds[3] else None
 
-    def turn(i, state):
-        i = n - 1 - i
-        cbar, yb, fb = state
-        t_i, h_i, y_i, f_i = at(i)
-        one = lambda c, y, f: step(law, _merge(active, consts, c), t_i, h_i, y, f)
-        (_, k), pull = jax.vjp(one, chosen, y_i, f_i)
-        more, ks = jnp.zeros_like(yb), jnp.zeros_like(k) if kbar is None else row(kbar, i, axis)
+    def turn(one, state, extra=None):
+        ((t, h, y, f), here), (cbar, yb, fb) = one, state
+        forward = lambda c, y, f: step(law, _merge(active, consts, c), t, h, y, f)
+        (_, k), pull = jax.vjp(forward, chosen, y, f)
+        more, more_f, ks = extra or (jnp.zeros_like(yb), jnp.zeros_like(fb), jnp.zeros_like(k))
         if seen is not None:
-            more, stage_bars = points_transposed(law.tableau, T, t_i, h_i, seen, here(i))
-            ks = ks + jnp.stack(stage_bars, axis=-2)
-        if ybar is not None:
-            more = more + row(ybar, i, axis)
+            back, stage_bars = points_transposed(law.tableau, T, t, h, seen, here)
+            more, ks = more + back, ks + jnp.stack(stage_bars, axis=-2)
         dc, dy, df = pull(((yb, fb), ks))
-        if fbar is not None:
-            df = df + row(fbar, i, axis)
-        return jax.tree.map(jnp.add, cbar, dc), dy + more, df
+        return jax.tree.map(jnp.add, cbar, dc), dy + more, df + more_f
 
-    y0 = row(y, 0, axis)
+    def every(i, state):
+        i = past.n - 1 - i
+        one, stages = past.at(i), (*state[1].shape[:-1], len(law.tableau.b), state[1].shape[-1])
+        shapes = (state[1].shape, state[2].shape, stages)
+        bars = zip((ybar, fbar, kbar), shapes, strict=True)
+        return turn(one, state, [jnp.zeros(s, past.y.dtype) if b is None else row(b, i, axis) for b, s in bars])
+
+    def own(state):
+        i, state = state
+        one, before = past.own(i)
+        return before, turn(one, state)
+
+    y0 = row(past.y, 0, axis)
     zeros = jnp.zeros_like(y0)
-    cbar, yb, fb = jax.lax.fori_loop(0, n, turn, (jax.tree.map(jnp.zeros_like, chosen), zeros, zeros))
-    _, pull = jax.vjp(lambda c, y: law(_merge(active, consts, c), row(t, 0, axis), y), chosen, y0)
+    state = jax.tree.map(jnp.zeros_like, chosen), zeros, zeros
+    if ybar is None and fbar is None and kbar is None:
+        cbar, yb, fb = jax.lax.while_loop(lambda s: jnp.any(s[0] >= 0), own, (past.latest, state))[1]
+    else:
+        cbar, yb, fb = jax.lax.fori_loop(0, past.n, every, state)
+    _, pull = jax.vjp(lambda c, y: law(_merge(active, consts, c), row(past.t, 0, axis), y), chosen, y0)
     dc, dy = pull(fb)
     return (*jax.tree.map(jnp.add, cbar, dc), yb + dy)
 
@@ -99,13 +143,14 @@ def _spread(active, consts, dconsts):
 
 
 # ---- the primitives -------------------------------------------------------------------------------------------------
-# march_p   consts…, y0, ts, t0, h0, rtol, atol -> t, h, y, f, k, ys, where, n, count, code, t_end, y_end
-# replay_p  [consts…, t, h, y, f, ts, where, n] + linear operands: the tangent, or transposed, the adjoint
+# march_p   consts…, y0, ts, t0, h0, rtol, atol
+#           -> t, h, y, f, k, before, ys, where, latest, n, count, code, t_end, y_end
+# replay_p  [consts…, History] + linear operands: the tangent, or transposed, the adjoint
 
 march_p = Primitive("march")
 replay_p = Primitive("march_replay")
 march_p.multiple_results = replay_p.multiple_results = True
-_RESIDUALS, _OUTPUTS = 7, 12
+_RESIDUALS, _OUTPUTS, _ROWS = len(History._fields), 14, 9  # the number of rows is one for all lanes
 
 
 def _run_march(*args, law, max_steps, choose, observe):
@@ -114,10 +159,10 @@ def _run_march(*args, law, max_steps, choose, observe):
 
 def _run_replay(*args, law, active, kinds, transposed):
     split = len(active) + _RESIDUALS
-    consts, residuals, linear = list(args[: len(active)]), args[len(active) : split], list(args[split:])
+    consts, past, linear = list(args[: len(active)]), History(*args[len(active) : split]), list(args[split:])
     if transposed:
-        return tuple(_adjoint(law, active, kinds, consts, *residuals, *linear))
-    return tuple(_tangent(law, active, kinds, consts, *residuals, dconsts=linear[:-1], dy=linear[-1]))
+        return tuple(_adjoint(law, active, kinds, consts, past, *linear))
+    return tuple(_tangent(law, active, kinds, consts, past, dconsts=linear[:-1], dy=linear[-1]))
 
 
 def _abstract(run):
@@ -147,7 +192,7 @@ def _march_jvp(primals, tangents, *, law, observe, **static):
     out = march_p.bind(*primals, law=law, observe=observe, **static)
     count = len(primals) - 6
     consts, y0, ts = primals[:count], primals[count], primals[count + 1]
-    t, h, y, f, k, ys, where, n, *_ = out
+    t, h, y, f, k, before, _, where, latest, n, *_ = out
     total = [_zero(v) for v in out]
     moving = [not _is_zero(v) for v in tangents]
     if any(moving[:count]) or moving[count]:
@@ -155,11 +200,12 @@ def _march_jvp(primals, tangents, *, law, observe, **static):
         linear = [v for v, on in zip(tangents, active, strict=False) if on]
         linear.append(jnp.zeros_like(y0) if not moving[count] else tangents[count])
         given = dict(law=law, active=active, kinds=kinds, transposed=False)
-        total[2], total[3], total[4], *seen = replay_p.bind(*consts, t, h, y, f, ts, where, n, *linear, **given)
-        total[5] = seen[0] if observe else total[5]
+        past = History(t, h, y, f, before, ts, where, latest, n)
+        total[2], total[3], total[4], *seen = replay_p.bind(*consts, *past, *linear, **given)
+        total[6] = seen[0] if observe else total[6]
     if moving[count + 1] and observe:
         rate = _rates(law.tableau, ts, where, t, h, y, k) * tangents[count + 1].astype(y.dtype)[..., None]
-        total[5] = rate if _is_zero(total[5]) else total[5] + rate
+        total[6] = rate if _is_zero(total[6]) else total[6] + rate
     return out, total
 
 
@@ -233,7 +279,7 @@ def _march_batch(args, dims, *, law, **static):
     carried, consts = _consts(args[:count], dims[:count])
     rest = [_front(v, d, size) for v, d in zip(args[count:], dims[count:], strict=True)]
     out = march_p.bind(*consts, *rest, law=law.widened(carried), **static)
-    return out, [None if i == 7 else 0 for i in range(_OUTPUTS)]
+    return out, [None if i == _ROWS else 0 for i in range(_OUTPUTS)]
 
 
 def _replay_batch(args, dims, *, law, active, kinds, transposed):

@@ -235,7 +235,7 @@ class Dense(eqx.Module):
     h: Array
     y: Array
     k: Array
-    count: Array
+    latest: Array  # the last row of the path; under vmap those between may be idle, of length zero
     code: Array
     reached: Array
     b: tuple[float, ...] = eqx.field(static=True)
@@ -255,8 +255,8 @@ class Dense(eqx.Module):
     def __call__(self, time) -> PyTree:
         """The state at `time`; NaN outside the path."""
         time = jnp.asarray(time, self.t.dtype)
-        ends = jnp.where(jnp.arange(len(self.t)) < self.count, self.t + self.h, jnp.inf)
-        i = jnp.clip(jnp.searchsorted(ends, time), 0, jnp.maximum(self.count - 1, 0))
+        ends = jnp.where(jnp.arange(len(self.t)) <= self.latest, self.t + self.h, jnp.inf)
+        i = jnp.clip(jnp.searchsorted(ends, time), 0, self.latest)
         return self.inside(i, jnp.where(time >= self.t[0], time, jnp.nan))
 
 
@@ -299,10 +299,10 @@ def _adaptive(field, y0, ts, start, moving, args, solver, rtol, atol, dt0, max_s
     if moving:
         y, start = _moving_start(flat, consts, y, start)
     observe = len(ts) <= OBSERVED
-    t, h, rows, _, k, ys, where, _, count, code, reached, last = accepted(
+    t, h, rows, _, k, _, ys, where, latest, _, count, code, reached, last = accepted(
         flat, tableau, consts, y, ts, start, dt0, rtol, atol, max_steps=max_steps, observe=observe
     )
-    dense = Dense(t, h, rows, k, count, code, reached, tuple(tableau.b), solver.interpolation_cls, unravel)
+    dense = Dense(t, h, rows, k, latest, code, reached, tuple(tableau.b), solver.interpolation_cls, unravel)
     if observe:
         fine = (ts <= reached) & (code != _march.BAD_START)
         ys = jax.vmap(unravel)(ys * jnp.where(fine, 1.0, jnp.nan).astype(ys.dtype)[:, None])  # NaN for the gradient too
