@@ -1,5 +1,6 @@
 """Worker of `race.py`: enerjax."""
 
+import functools
 import sys
 
 from race_common import CUTOFF, ISOLATED, SPECIES, bpa, serve, water_box  # first: it takes stdout
@@ -11,6 +12,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from enerjax._compile import host_jit, quickly
 from enerjax.atoms import Config, Equivariant, Structure, batch, dataset, training
 from enerjax.atoms.neighbours import neighbours_of
 from enerjax.atoms.potential import energy_forces
@@ -24,11 +26,11 @@ frames = dataset.read(sys.argv[1])
 (everything,), _, row = batch.prepare(frames, CUTOFF, model.reference)
 recipe = training.Recipe()
 params, static = eqx.partition(model, eqx.is_inexact_array)
-# as the peers: AMSGrad with clipped gradients and an average of the parameters
+# as the peers: AMSGrad with clipped gradients and an average of the parameters; compiled as `fit` and `predict` do
 optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.amsgrad(0.01))
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=quickly())
 def step(state, b):
     params, average, moments = state
     gradient = jax.grad(lambda p: training.loss(eqx.combine(p, static), b, recipe, 0.02)[0])(params)
@@ -54,7 +56,7 @@ def evaluation(numbers, positions, cell=None):
     cell = None if cell is None else jnp.asarray(cell, jnp.float32)
     structure = Structure(jnp.asarray(positions, jnp.float32), numbers, cell, pbc)
     rows = neighbours_of(structure, CUTOFF)
-    run = eqx.filter_jit(energy_forces)
+    run = host_jit(energy_forces)
     return lambda: jax.block_until_ready(run(model, structure, rows))
 
 

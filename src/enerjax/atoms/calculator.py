@@ -13,6 +13,7 @@ from ase.calculators.calculator import Calculator as _AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from .._compile import host_jit
 from .dataset import OVERLAP
 from .dynamics import respond
 from .neighbours import Neighbours, displacements, neighbours_of, stale
@@ -50,7 +51,7 @@ class Calculator(_AseCalculator):
             self.traces += 1
             return respond(potential, structure, rows, with_stress)
 
-        self._evaluate = eqx.filter_jit(traced)
+        self._evaluate = host_jit(traced)
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill `results`; called by ASE.

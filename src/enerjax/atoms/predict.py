@@ -6,6 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import numpy as np
 
+from .._compile import host_jit
 from .batch import predict as _predict
 from .batch import prepare
 from .dataset import Dataset
@@ -14,9 +15,9 @@ from .neighbours import neighbours_of
 from .potential import AbstractPotential, SumPotential, energy_forces, energy_forces_stress, reference_energy
 from .structure import Structure
 
-_energy_forces = eqx.filter_jit(energy_forces)
-_energy_forces_stress = eqx.filter_jit(energy_forces_stress)
-_batch = eqx.filter_jit(_predict)
+_energy_forces = host_jit(energy_forces)
+_energy_forces_stress = host_jit(energy_forces_stress)
+_batch = host_jit(_predict)
 
 
 class Prediction(NamedTuple):

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._array import Key
+from .._compile import host_jit
 from ..fit import checkpoint
 from ..units import GPa, fs, kB
 from . import observables
@@ -122,7 +123,7 @@ def simulate(
         traces += 1
         return block(potential, ensemble, state, dt, strides, with_pressure=with_pressure)
 
-    run = eqx.filter_jit(traced)
+    run = host_jit(traced)
     zeros, kept, compiled, asked = jnp.zeros(samples_per_block, jnp.int32), [], None, time.monotonic()
     plan = _plan(begun, steps, interval, fresh=begun == 0)
     degrees = ensemble.degrees(structure.atoms)

@@ -26,6 +26,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .._array import Key
+from .._compile import host_jit
 from . import batch as _batches
 from .dataset import Dataset
 from .equivariant import Equivariant
@@ -150,12 +151,12 @@ def _slopes(model: Equivariant, energy: Callable, positions: Array) -> tuple[Arr
     return phi, slope.T
 
 
-@eqx.filter_jit
+@host_jit
 def _of_batch(model: Equivariant, batch: _batches.Batch):
     """Of a batch that holds one frame."""
     return _slopes(model, lambda m, R: _batches.energies(m, batch, R, batch.cell)[0], jnp.asarray(batch.positions))
 
 
-@eqx.filter_jit
+@host_jit
 def _of_structure(model: Equivariant, structure: Structure, rows: Neighbours):
     return _slopes(model, lambda m, R: m.interaction(structure.at(R), rows), structure.positions)

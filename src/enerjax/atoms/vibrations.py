@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._compile import host_jit
 from ..energy.response import hessian as _hessian
 from ..energy.response import hessian_vector_product
 from ..flow.descent import Fire
@@ -43,7 +44,7 @@ def precise(potential):
     return jax.tree.map(lambda x: x.astype(float) if eqx.is_inexact_array(x) else x, potential)
 
 
-@eqx.filter_jit
+@host_jit
 def _descend(potential, structure: Structure, rows: Neighbours, fmax, limit):
     """FIRE until the forces are below fmax, the rows are stale, or the limit is reached."""
     energy = lambda R: respond(potential, structure.at(R), rows)[0]
@@ -159,7 +160,7 @@ def phonons(potential, structure: Structure, points, supercell: tuple[int, int, 
     return np.array(result)
 
 
-@eqx.filter_jit
+@host_jit
 def _rows(potential, structure, rows, atoms: int):
     """The first 3 · atoms rows of the Hessian, [3 atoms, n, 3]."""
     energy = lambda R: respond(potential, structure.at(R), rows)[0]
