@@ -40,17 +40,20 @@ def test_metric(name):
 
 
 def test_criteria_of_all_subtrees_by_brute_force():
-    """The checkpoints see exactly the U-turns that a recursive tree sees, Stan's criteria across halves included."""
+    """The checkpoints see exactly the U-turns that a recursive tree sees, Stan's criteria across halves included.
+
+    A tree of fewer than 2^floor leaves is not asked, and asks none of its sub-trees.
+    """
     d, depth, energy = 3, 5, lambda x: 0.5 * jnp.sum(x**2 * jnp.array([1.0, 4.0, 0.3])) + 0.1 * jnp.sum(x**4)
     metric = chain.DiagonalMetric(jnp.array([1.0, 0.7, 1.3]))
-    add = jax.jit(lambda t, dt: leaf(energy, verlet, t, dt, metric, 1e3))
+    add = jax.jit(lambda t, dt, floor: leaf(energy, verlet, t, dt, metric, 1e3, floor))
 
-    def turns(ws):
+    def turns(ws, floor):
         """Whether a balanced tree of leaves turns, in itself or in one of its halves."""
-        if len(ws) == 1:
+        if len(ws) < max(2, 2**floor):
             return False
         a, b = ws[: len(ws) // 2], ws[len(ws) // 2 :]
-        if turns(a) or turns(b):
+        if turns(a, floor) or turns(b, floor):
             return True
         sums = [
             (np.sum(ws, 0), ws[0], ws[-1]),
@@ -59,8 +62,9 @@ def test_criteria_of_all_subtrees_by_brute_force():
         ]
         return any(rho @ w <= 0 for rho, *ends in sums for w in ends)
 
-    turned = 0
+    turned, late = 0, 0
     for seed in range(25):
+        floor = max(seed - 15, 0) % 6
         k1, k2 = jr.split(jr.key(seed))
         x = 0.7 * jr.normal(k1, (d,))
         point = Point(jnp.stack([x, -jax.grad(energy)(x)]), energy(x))
@@ -69,12 +73,14 @@ def test_criteria_of_all_subtrees_by_brute_force():
         t = t._replace(depth=jnp.int32(depth))
         ws = []
         while bool(growing(t)):
-            t = add(t, 0.11 if seed % 2 else 0.03)
+            t = add(t, 0.3 if floor else 0.11 if seed % 2 else 0.03, floor)
             ws.append(np.asarray(t.w))
             closed = [ws[-(2**j) :] for j in range(1, depth + 1) if len(ws) % 2**j == 0]
-            assert bool(t.count[2]) == any(turns(sub) for sub in closed), (seed, len(ws))
+            assert bool(t.count[2]) == any(turns(sub, floor) for sub in closed), (seed, len(ws))
+            late += not t.count[2] and any(turns(sub, 0) for sub in closed)
         turned += int(t.count[2])
     assert 5 < turned < 25, "the trajectories must turn sometimes and sometimes not for this to test anything"
+    assert late > 2, "the floor must have kept some from turning"
 
 
 def test_merge_checks_the_whole():
@@ -83,9 +89,11 @@ def test_merge_checks_the_whole():
     metric = chain.DiagonalMetric(jnp.ones(1))
     point = Point(jnp.array([[0.0], [0.0]]), jnp.zeros(()))
     t = sprout(begin(point, jnp.ones(1), jnp.array([1, 2], jnp.uint32), metric, 3))
-    short, long = (merge(leaf(energy, verlet, t, dt, metric, 1e3)) for dt in (0.5, 1.9))
+    step = jax.jit(lambda dt, floor: merge(leaf(energy, verlet, t, dt, metric, 1e3, floor), floor))
+    short, long, deep = step(0.5, 0), step(1.9, 0), step(1.9, 2)
     assert not bool(short.count[2]) and bool(long.count[2])
     assert int(short.depth) == 1 and np.isfinite(short.weight)
+    assert not bool(deep.count[2]), "two leaves are below a floor of 2"
 
 
 def test_fisher_metric_is_exact_on_a_gaussian():

@@ -8,6 +8,7 @@ import numpy as np
 
 from enerjax import chain
 from enerjax.chain import pathfinder
+from enerjax.chain.reach import TRIAL, lengthen
 from enerjax.chain.warmup import Schedule, adapt
 
 
@@ -93,7 +94,8 @@ def test_a_chain_at_rest_in_the_wrong_place_gives_up():
 
     rng = np.random.default_rng(0)
 
-    def run(metric, n, last):
+    def run(metric, n, last, floor=0):
+        assert not floor, "independent draws need no longer trajectories"
         yield
         return Block(n, rng)
 
@@ -107,6 +109,42 @@ def test_a_chain_at_rest_in_the_wrong_place_gives_up():
 
     assert drive(20.0, True) and drive(20.0, False)
     assert not drive(60.0, True) and not drive(60.0, False)
+
+
+def test_longer_trajectories_only_where_they_pay():
+    """A chain is tried at a floor above its usual depth if it is slow, and stays there if it gains from it."""
+
+    class Block:
+        def __init__(self, r, depth, n, rng):
+            noise, x = rng.standard_normal((n, 2)), np.zeros((n, 2))
+            x[0] = noise[0]
+            for i in range(1, n):
+                x[i] = np.array([r, 0.0]) * x[i - 1] + np.sqrt(1 - np.array([r, 0.0]) ** 2) * noise[i]
+            self.draws, self.steps = np.exp(x), np.full(n, 2.0**depth - 1)  # ranks do not see the exponential
+
+    def drive(correlation, room=1000):
+        """The floor, where trees of depth k ≥ 4 give draws with lag-1 autocorrelation `correlation(k)`."""
+        rng, asked = np.random.default_rng(0), []
+
+        def attempt(floor, n):
+            yield
+            asked.append(floor)
+            return Block(correlation(floor), floor, n, rng)
+
+        first = Block(correlation(4), 4, 200, rng)
+        life = lengthen(first.draws, first.draws, first.steps, room, 7, attempt)
+        try:
+            while True:
+                next(life)
+        except StopIteration as stop:
+            assert stop.value[1] == TRIAL * len(asked)
+            return stop.value[0], asked
+
+    assert drive(lambda k: 0.3) == (0, [])  # fast enough
+    assert drive(lambda k: 0.8 if k < 6 else 0.2, room=TRIAL - 1) == (0, [])
+    assert drive(lambda k: 0.8) == (0, [5])  # it does not help
+    assert drive(lambda k: {4: 0.8, 5: 0.1}[k]) == (5, [5])
+    assert drive(lambda k: {4: 0.96, 5: 0.88, 6: 0.7, 7: 0.1}[k]) == (7, [5, 6, 7])
 
 
 def test_vectorised_chains_do_not_know_of_each_other():

@@ -52,7 +52,7 @@ class Crowd:
         if state is None:
             chains, metric = self._warm(pool)
         else:
-            like = Chain(Point(0, 0), Tuning(*[0] * len(Tuning._fields)), 0)
+            like = Chain(Point(0, 0), Tuning(*[0] * len(Tuning._fields)), 0, 0)
             chains, metric = fill(like, state, "chain"), fill(run.guess, state, "metric")
             store.count = store.count[:1] * self.chains
             self._remember(state)
@@ -150,7 +150,8 @@ class Crowd:
         rows = np.stack([np.stack([f.draws[0], f.forces[0]]) for f in firsts])
         point = Point(rows, np.array([f.potential[0] for f in firsts], rows.dtype))
         mean = lambda x: np.exp(np.mean(np.log(np.maximum(np.abs(np.stack(x)), 1e-20)), axis=0))
-        chains = Chain(point, Tuning(*np.zeros((len(Tuning._fields), len(rows)))), np.zeros(len(rows), np.int32))
+        whole = np.zeros(len(rows), np.int32)
+        chains = Chain(point, Tuning(*np.zeros((len(Tuning._fields), len(rows)))), whole, whole)
         known = [s for s in scales if s is not None]  # a chain that began at its mode has learned none
         scale = mean(known) if known else None
         return chains, scale, mean(rows[:, 1]).astype(rows.dtype), ceilings[0]

@@ -76,7 +76,7 @@ def fresh_chain(position: np.ndarray) -> Chain:
     """A chain at a position whose energy is not known yet."""
     dtype = position.dtype
     point = program.Point(np.stack([position, np.zeros_like(position)]), np.zeros((), dtype))
-    return Chain(point, Tuning.at(0.1, dtype), np.int32(0))
+    return Chain(point, Tuning.at(0.1, dtype), np.int32(0), np.int32(0))
 
 
 def evaluate(chain: Chain, points: np.ndarray, metric: AbstractMetric) -> Generator[Request, Draws, Draws]:

@@ -262,17 +262,19 @@ class Run:
 
         def attempt(step):
             nonlocal chain
-            tuned = Chain(chain.point, Tuning.at(step, chain.point.rows.dtype), chain.index)
+            tuned = chain._replace(tuning=Tuning.at(step, chain.point.rows.dtype))
             result = yield Request(tuned, metric, 1, 1, adapt=True)
             self.told.warmup_gradients[c] += 1
             return float(result.acceptance[0])
 
         step = yield from find_step_size(attempt)
-        chain = Chain(chain.point, Tuning.at(step, chain.point.rows.dtype), chain.index)
+        chain = chain._replace(tuning=Tuning.at(step, chain.point.rows.dtype))
 
-        def run(metric, n, last):
+        tunings = {}
+
+        def run(metric, n, last, floor=0):
             nonlocal chain
-            parts = []
+            chain, parts = chain._replace(floor=np.int32(floor)), []
             while n > 0:
                 # while the metric is a guess, long trajectories are not worth their gradients
                 early = self.told.warmup_draws[c] - before <= 25 and not last
@@ -288,11 +290,13 @@ class Run:
                 for why in result.why[result.why > 0]:
                     self.told.failed(c, -1, int(why), result.ends[0])
                 self.report.tell(c, False, len(result.draws), result.stats)
+            tunings[floor] = chain.tuning
             join = lambda name: np.concatenate([getattr(p, name) for p in parts])
             return Draws(chain, join("draws"), join("forces"), join("ends"), join("stats"))
 
-        metric, high = yield from adapt(self.adaptation, schedule, metric, run, ceiling)
-        return chain, metric, high
+        metric, high, floor = yield from adapt(self.adaptation, schedule, metric, run, ceiling, self.max_depth)
+        # a floor that was tried and left has tuned its own step size
+        return chain._replace(floor=np.int32(floor), tuning=tunings.get(floor, chain.tuning)), metric, high
 
 
 def pack(chain: Chain, metric) -> dict[str, np.ndarray]:
@@ -311,5 +315,5 @@ def fill(like, state: dict[str, np.ndarray], name: str):
 def unpack(state: dict[str, np.ndarray], template) -> tuple[Chain, AbstractMetric]:
     """The chain and the metric, of the template's kind."""
     rows = np.asarray(state["chain0"])
-    chain = Chain(Point(rows, rows[0, 0]), Tuning.at(1.0, rows.dtype), np.zeros((), np.int32))
+    chain = Chain(Point(rows, rows[0, 0]), Tuning.at(1.0, rows.dtype), *np.zeros(2, np.int32))
     return fill(chain, state, "chain"), fill(template, state, "metric")

@@ -28,6 +28,8 @@ from ..flow.phase import Phase
 from .failure import DIVERGED, NO_FORCE, decode
 from .metric import AbstractMetric
 
+Level = int | Int[Array, ""]  # of a tree of 2^level leaves
+
 
 class Point(NamedTuple):
     """A position with its energy and force.
@@ -142,8 +144,13 @@ def alive(t: Tree, max_depth) -> Bool[Array, ""]:
     return (t.depth < max_depth) & (turned + why == 0)
 
 
-def leaf(energy: Energy, integrator, t: Tree, step_size, metric: AbstractMetric, max_error: float) -> Tree:
-    """One leapfrog step, its weight, and the criteria of all the sub-trees that it closes. The only gradient."""
+def leaf(
+    energy: Energy, integrator, t: Tree, step_size, metric: AbstractMetric, max_error: float, floor: Level = 0
+) -> Tree:
+    """One leapfrog step, its weight, and the criteria of all the sub-trees that it closes. The only gradient.
+
+    Sub-trees of fewer than 2^floor leaves are not asked (`reach`).
+    """
     sub_weight, chosen, dot_before, accepted, symmetric = t.tally
     n, steps, _, _ = t.count
     z = integrator(energy, t.z, (2 * t.direction - 1) * step_size, metric)
@@ -169,8 +176,9 @@ def leaf(energy: Energy, integrator, t: Tree, step_size, metric: AbstractMetric,
     here = square + dot - (t.sums @ w).reshape(-1, 2)
     bend = jnp.minimum(reach, here)
     k = jnp.arange(bend.shape[0], dtype=n.dtype)
-    ends = (k >= slot - closed) & (k < slot)
-    inner = (k > slot - closed) & (k < slot)
+    # slot − j began the sub-tree of 2^j leaves that ends here, and is the right half of one of 2^(j+1)
+    ends = (k >= slot - closed) & (k <= slot - jnp.maximum(floor, 1))
+    inner = (k > slot - closed) & (k < slot - jnp.maximum(floor, 2) + 2)
     turned = jnp.any((ends & (bend[:, 0] <= 0)) | (inner & ((t.scalars[:, 2] <= 0) | (bend[:, 1] <= 0))))
 
     # write after reading, or XLA copies the checkpoints: make the place depend on what was read
@@ -199,7 +207,7 @@ def leaf(energy: Energy, integrator, t: Tree, step_size, metric: AbstractMetric,
     )
 
 
-def merge(t: Tree) -> Tree:
+def merge(t: Tree, floor: Level = 0) -> Tree:
     """Join the finished sub-tree to the tree: choose between their draws, check the criterion of the whole."""
     sub_weight, chosen, *_ = t.tally
     turned, why = t.count[2], t.count[3]
@@ -210,7 +218,7 @@ def merge(t: Tree) -> Tree:
     first, rho = t.heads[0], t.rho + t.sub_rho
     left, right = t.rho + first, t.sub_rho + near
     pairs = ((rho, far), (rho, t.w), (left, far), (left, first), (right, near), (right, t.w))
-    bent = functools.reduce(jnp.logical_or, [jnp.vdot(a, b) <= 0 for a, b in pairs])
+    bent = functools.reduce(jnp.logical_or, [jnp.vdot(a, b) <= 0 for a, b in pairs]) & (t.depth + 1 >= floor)
     end = jnp.stack([t.z.position, t.z.momentum, t.z.force, t.w])
     put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t.direction, 0)
     return t._replace(

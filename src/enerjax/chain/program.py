@@ -56,6 +56,7 @@ class Chain(NamedTuple):
     point: Point
     tuning: Tuning
     index: Int[Array, ""]  # draws so far: the counter of the random numbers
+    floor: Int[Array, ""]  # trees of fewer than 2^floor leaves are not asked whether they turn (`reach`)
 
 
 class Plan(NamedTuple):
@@ -105,7 +106,7 @@ def _finish(t: Tree, chain: Chain, plan: Plan, step_size) -> tuple[Chain, Array]
     tuning = tree.where(plan.adapt > 0, chain.tuning.update(observed, plan.target), chain.tuning)
     numbers = (t.start, point.energy, acceptance, symmetric, step_size, steps, t.depth, t.count[3])
     row = jnp.stack([jnp.asarray(x, step_size.dtype) for x in numbers])
-    return Chain(point, tuning, chain.index + 1), row
+    return Chain(point, tuning, chain.index + 1, chain.floor), row
 
 
 def _step_size(chain: Chain, plan: Plan):
@@ -140,8 +141,8 @@ def alone(
         step_size = _step_size(chain, plan)
         quiet = jnp.where(plan.fresh > 0, 0.0, 1.0).astype(dtype)
         t = begin(_origin(chain, plan, n), quiet * noise[j], seeds[j], metric, depth)
-        grow = lambda t: leaf(energy, integrator, t, step_size, metric, max_error)
-        double = lambda t: merge(jax.lax.while_loop(growing, grow, sprout(t)))
+        grow = lambda t: leaf(energy, integrator, t, step_size, metric, max_error, chain.floor)
+        double = lambda t: merge(jax.lax.while_loop(growing, grow, sprout(t)), chain.floor)
         t = jax.lax.while_loop(lambda t: alive(t, plan.max_depth), double, t)
         chain, row = _finish(t, chain, plan, step_size)
         return j + 1, n + 1, chain, _write(out, n, t, chain.point, row), noise, seeds
@@ -185,9 +186,9 @@ def together(
 
     def turn(n, chain, t, out, noise, seeds, metric, plan):
         step_size = _step_size(chain, plan)
-        t = leaf(energy, integrator, t, step_size, metric, max_error)
+        t = leaf(energy, integrator, t, step_size, metric, max_error, chain.floor)
         grown = ~growing(t)
-        merged = merge(t)
+        merged = merge(t, chain.floor)
         ended = grown & ~alive(merged, plan.max_depth)
         running = n < plan.draws
         after, row = _finish(merged, chain, plan, step_size)

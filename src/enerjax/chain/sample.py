@@ -106,7 +106,8 @@ def sample(
     compiled = Program(energy, shape, options)
     schedule = Schedule(warmup, early)
     run = {
-        "key": np.asarray(jr.key_data(key)).tolist(), "chains": chains, "warmup": warmup, "draws": draws, "thin": thin,
+        "format": 2, "key": np.asarray(jr.key_data(key)).tolist(),
+        "chains": chains, "warmup": warmup, "draws": draws, "thin": thin,
         "parameters": [f"{n}{list(s)}" for n, s in zip(shape.names, shape.shapes, strict=True)],
         "dtype": str(shape.dtype), "target": target, "max_depth": max_depth, "early": early,
         "start": repr(start), "metric": repr(metric) if not isinstance(metric, Fixed) else "Fixed",

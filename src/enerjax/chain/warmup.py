@@ -5,6 +5,8 @@ is fitted to the later part of all draws so far, so that the transient is forgot
 grows. The step size follows by dual averaging throughout, is never restarted, and in the last segment, where the
 metric stays, is averaged.
 
+Where the chain is slow, longer trajectories are tried at the end (`reach`).
+
 It ends before `length` draws when the window is long enough and says the same as the one before: the energies of
 its two halves agree within their error, and the new metric differs from the old one by no more than sampling noise.
 """
@@ -18,27 +20,24 @@ import numpy as np
 
 from .adaptation import AbstractAdaptation
 from .metric import AbstractMetric
+from .reach import TRIAL, lengthen
 
 
 @dataclass
 class Window:
     """Draws, forces and energies of the warm-up so far."""
 
-    draws: list[np.ndarray] = field(default_factory=list)
-    forces: list[np.ndarray] = field(default_factory=list)
-    energies: list[np.ndarray] = field(default_factory=list)
+    parts: list[tuple[np.ndarray, ...]] = field(default_factory=list)
 
-    def add(self, draws, forces, potential, good) -> None:
+    def add(self, block, good) -> None:
         """Add the draws of a segment; those that did not move, or came from a failed trajectory, teach nothing."""
-        self.draws.append(draws[good])
-        self.forces.append(forces[good])
-        self.energies.append(potential[good])
+        self.parts.append(tuple(x[good] for x in (block.draws, block.forces, block.potential)))
 
-    def latest(self, part: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The last `part` of all draws."""
-        draws, forces, energies = (np.concatenate(a) for a in (self.draws, self.forces, self.energies))
-        first = int((1 - part) * len(draws))
-        return draws[first:], forces[first:], energies[first:]
+    def latest(self, part: float) -> tuple[np.ndarray, ...]:
+        """The last `part` of all draws, with their forces and energies."""
+        every = [np.concatenate(x) for x in zip(*self.parts, strict=True)]
+        first = int((1 - part) * len(every[0]))
+        return tuple(x[first:] for x in every)
 
 
 @dataclass(frozen=True)
@@ -142,36 +141,51 @@ def adapt(
     metric: AbstractMetric,
     run: Callable,
     ceiling: float = np.inf,
-) -> Generator[Any, Any, tuple[AbstractMetric, bool]]:
-    """Run the warm-up of a chain; the generator returns its metric, and whether it gave up.
+    deepest: int = 10,
+) -> Generator[Any, Any, tuple[AbstractMetric, bool, int]]:
+    """Run the warm-up of a chain; the generator returns its metric, whether it gave up, and its floor (`reach`).
 
     Args:
         adaptation: how a window becomes a metric.
         schedule: when.
         metric: the first metric.
-        run: generator function `run(metric, draws, last)` that advances the chain and returns its block of draws, with
-            `draws`, `forces`, `potential`, `steps` and `why`.
+        run: generator function `run(metric, draws, last, floor)` that advances the chain and returns its block of
+            draws, with `draws`, `forces`, `potential`, `steps` and `why`; `floor` as in `reach`, 0 by default.
         ceiling: a chain at rest above this energy is not where the weight is: the warm-up gives up.
+        deepest: the largest depth of a tree.
     """
-    window, done, fitted = Window(), 0, metric
+    window, done, at_rest = Window(), 0, False
+    steady: list = []  # the segments since the metric has stayed nearly the same
     for length in schedule.segments():
         block = yield from run(metric, length, False)
         done += length
-        moved = np.any(np.diff(block.draws, axis=0, prepend=np.nan) != 0, axis=1)
-        window.add(block.draws, block.forces, block.potential, moved & teaches(block))
+        elsewhere = np.any(np.diff(block.draws, axis=0, prepend=np.nan) != 0, axis=1)
+        window.add(block, elsewhere & teaches(block))
         draws, forces, energies = window.latest(schedule.part)
         if len(draws) < 3:
             continue
         new = adaptation.fit(draws, forces)
         if not finite(new):
             continue
-        fitted, metric = metric, new
-        if settled(energies, max(schedule.enough, 2 * draws.shape[1])):
+        moved, metric = change(metric, new, draws.shape[1]), new
+        steady = [*steady, block] if moved < schedule.same / 2 else []
+        at_rest = settled(energies, max(schedule.enough, 2 * draws.shape[1]))
+        if at_rest:
             if energies.mean() > ceiling:
-                return metric, True
-            if schedule.early and change(fitted, metric, draws.shape[1]) < schedule.same:
+                return metric, True, 0
+            if schedule.early and moved < schedule.same:
                 break
-    tail = schedule.rest(done)
-    if tail > 0:
-        yield from run(metric, tail, True)
-    return metric, False
+    whole = schedule.rest(done)
+    if whole <= 0:
+        return metric, False, 0
+    tail = min(whole, max(50, schedule.length - done - TRIAL))  # without `early` a trial needs some of the last segment
+    last = yield from run(metric, tail, True)
+    floor, spent = 0, 0
+    if at_rest:
+        # not the draws of earlier metrics: a chain with a poor one is slow for that reason
+        recent, prices = (np.concatenate([getattr(x, name) for x in (*steady, last)]) for name in ("draws", "steps"))
+        attempt = lambda floor, n: run(metric, n, True, floor)
+        floor, spent = yield from lengthen(draws, recent, prices, schedule.length - done - tail, deepest, attempt)
+    if whole > tail + spent:
+        yield from run(metric, whole - tail - spent, True, floor)
+    return metric, False, floor
