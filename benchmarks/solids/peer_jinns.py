@@ -4,7 +4,9 @@
     python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [manufactured|thick_cylinder]
 
 Problems in the formulation of peer_deepxde.py (five outputs, boundary values built in), float64, 2-24-24-5
-tanh. A `jinns.solve` of one iteration is timed first and taken off: each call compiles again.
+tanh. Each `jinns.solve` compiles again: one of a single iteration is timed first and taken off. Compilation varies by a
+second or so, which a short run does not survive: the last line has the seconds per iteration from the difference of
+the second and the third run, compilation cancelled.
 """
 
 import sys
@@ -102,15 +104,21 @@ def main():
 
     _, overhead = solve(1)
     print(f"jinns {mode}: one iteration with compilation {overhead:.1f} CPU s (taken off below)")
-    n = {"ngd": 20, "ssbroyden": 300, "adam": 1000}[mode]
+    first = n = {"ngd": 20, "ssbroyden": 300, "adam": 1000}[mode]
+    all_seconds = []
     while True:
         found, seconds = solve(n)
         e = errors(problem, x, y, w, np.asarray(jax.vmap(lambda p: u(p, found))(points)))
         spent = max(seconds - overhead, 0.0)
+        all_seconds.append(seconds)
         print(f"{spent:8.1f} CPU s  {n:6d}  displacement {e[0]:.1e}  stress {e[1]:.1e}", flush=True)
         if 3 * spent > budget:
             break
         n *= 3
+    if len(all_seconds) > 2:
+        each = (all_seconds[2] - all_seconds[1]) / (6 * first)
+        known = ", ".join(f"{n * each:.2f} CPU s for {n}" for n in (first, 3 * first, 9 * first))
+        print(f"{1e3 * each:.2f} ms an iteration: {known}")
 
 
 if __name__ == "__main__":
