@@ -319,8 +319,6 @@ WITH_REFERENCE = {
     "nes": (nes, "nes2000-nes"),
     "blr": (blr, "sblrc-blr"),
 }
-# the metric of the reference run, where ours makes steps so much longer that 1000 draws are worth fewer than 500
-METRIC = {"gp_poisson": "diagonal"}
 ACCEPTANCE = {"diamonds": 0.99, "eight_schools": 0.95, "gp_poisson": 0.99, "lotka_volterra": 0.99}
 WITHOUT = {"radon": radon, "german": german, "german_credit": german_credit, "gaussian100": gaussian100}
 
