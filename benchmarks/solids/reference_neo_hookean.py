@@ -9,10 +9,10 @@ the energy or turns an element over: what is found is a minimum, and the number 
 
 **The clamped corner in compression sets a limit.** Strain is singular there, and where the free edge is compressed
 below Biot's stretch (printed; M. A. Biot, Appl. Sci. Res. A 12, 168 (1963)) a free surface is unstable at every wave
-length: no smooth minimum exists and none can be converged to. Meshes that are fine enough there along the edge find
-folds: n = 11 graded by 3 towards the wall needs seven shifted steps and ends at Π = −414.8555, u 1e-4 from all others.
-So meshes are graded mildly towards the wall and strongly towards the other corners, and changes are printed beyond a
-distance of that corner as well as everywhere.
+length: no smooth minimum exists, and none can be converged to where that limit is passed. Meshes that are fine there
+along the edge leave the smooth branch: n = 11 with SIDES = (3, 3, 3), started from n = 8, needs seven shifted steps and
+ends at Π = −414.8555, u 1e-4 from all others. So meshes are graded mildly towards the wall and strongly towards the
+other corners, and changes are printed beyond a distance of that corner as well as everywhere.
 """
 
 import sys

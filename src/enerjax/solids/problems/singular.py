@@ -88,8 +88,8 @@ def cook_neo_hookean() -> Problem:
     """Cook's membrane at finite strain: compressible neo-Hookean, plane strain, E = 240.565, ν = 0.3, F = 100.
 
     Towards the clamped corner in compression, (0, 44), the stretch of the upper edge falls (0.86, 0.79, 0.65 at 0.5,
-    0.1, 0.02 from it) to Biot's limit, 0.51, where a free surface folds at every wave length: no smooth solution exists
-    closer to it than about 0.01. Reference and features resolve what lies above that length.
+    0.1, 0.02 from it) to Biot's limit, 0.51, where a free surface folds at every wave length: what is
+    solved for is the smooth state above that length (benchmarks/solids/reference_neo_hookean.py).
     """
     material = NeoHookean.from_young(240.565, 0.3)
     method = Ritz(features=200, interior=28, boundary=40)
