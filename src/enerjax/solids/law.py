@@ -6,14 +6,16 @@ reaction on the one that moves a held part rigidly (Flaschel et al. (2021), EUCL
 
     r_k(W) = Σ_p w_p ∂W/∂G(G_p) : ∇v_k(x_p) − f_k
 
-Noise in the displacements makes the r_k correlated and of very different size. To first order r = M δc with M the
-tangent stiffness between test and smoothing functions and δc the noise of the smoothing coefficients, so
+Noise in the displacements makes the r_k correlated and of very different size: r = M δc with M the tangent stiffness
+between test and smoothing functions and δc the noise of the smoothing coefficients, so
 
     Cov r = M Cov(c) Mᵀ + σ_f² on the reactions,
 
 and L⁻¹r with LLᵀ = Cov r is white: then E = ½‖L⁻¹r‖² is −log likelihood, for Laplace intervals and for draws by
-`chain.sample`. To first order only: measured 90 % intervals are too narrow (benchmarks/solids/README.md). M depends on
-the law, so the weights come from a first fit: `weigh`.
+`chain.sample`. M depends on the law, so the weights come from a first fit: `weigh`. To first order only if M and the
+stress are those of the deformation as measured, noise and all. So `weigh` can adjust the deformation too: the most
+likely one that is in equilibrium under the law, about which the stress is linearised (the Gauss–Helmert model: F. R.
+Helmert 1872; W. A. Fuller, Measurement Error Models, 1987, §3.2). Noise is then linear where it acts.
 """
 
 from collections.abc import Callable
@@ -38,7 +40,8 @@ class LawMisfit(AbstractMisfit):
     """E(W) = ½ Σ_s ‖L_s⁻¹ r_s(W)‖² over load steps s; W is the material itself, an equinox module with its parameters.
 
     Attributes:
-        gradients: smoothed ∇u at the quadrature points, [steps, n, d, d].
+        gradients: smoothed ∇u at the quadrature points, as measured, [steps, n, d, d].
+        adjusted: ∇u about which the stress is linearised, [steps, n, d, d].
         tests: w_p ∇v_k(x_p), [K, n, d, d]; the last ones carry the reactions.
         loads: f_k, [steps, K].
         whiten: L⁻¹, [steps, K, K].
@@ -48,6 +51,7 @@ class LawMisfit(AbstractMisfit):
     """
 
     gradients: Float[Array, "steps n d d"]
+    adjusted: Float[Array, "steps n d d"]
     tests: Float[Array, "K n d d"]
     loads: Float[Array, "steps K"]
     whiten: Float[Array, "steps K K"]
@@ -57,32 +61,54 @@ class LawMisfit(AbstractMisfit):
 
     def imbalance(self, x: Callable) -> Float[Array, "steps K"]:
         """r: virtual work less loads."""
-        P = jax.vmap(jax.vmap(lambda G: stress(x, G)))(self.gradients)
+
+        def linearised(at, G):
+            P, slope = jax.jvp(lambda G: stress(x, G), (at,), (G - at,))
+            return P + slope
+
+        P = jax.vmap(jax.vmap(linearised))(self.adjusted, self.gradients)
         return jnp.einsum("snij,knij->sk", P, self.tests) - self.loads
 
     def residual(self, x: Callable) -> Float[Array, "steps K"]:
         """L⁻¹ r."""
         return jnp.einsum("skl,sl->sk", self.whiten, self.imbalance(x))
 
-    def weigh(self, law: Callable) -> "LawMisfit":
-        """The same misfit with the weights that `law` gives."""
+    def weigh(self, law: Callable, *, adjust: bool = False) -> "LawMisfit":
+        """The same misfit with the weights that `law` gives, and with `adjust` the deformation too. Call it again with
+        the next fit: both are known as well as the law is.
 
-        @eqx.filter_jit
-        def inverse_roots(misfit, law):
-            held = (jnp.arange(len(misfit.tests)) >= misfit.free).astype(float)
-
-            def one(G):
-                A = jax.vmap(lambda G: tangent(law, G))(G)
-                M = jnp.einsum("knij,nijlm,nlma->ka", misfit.tests, A, misfit.influence, optimize=True)
-                S = misfit.noise[0] ** 2 * M @ M.T + jnp.diag(misfit.noise[1] ** 2 * held)
-                S += 1e-12 * jnp.trace(S) / len(S) * jnp.eye(len(S))
-                L = jnp.linalg.cholesky(S)
-                return jax.scipy.linalg.solve_triangular(L, jnp.eye(len(S)), lower=True)
-
-            return jax.vmap(one)(misfit.gradients)
-
+        Args:
+            law: from an earlier fit, or a guess.
+            adjust: linearise about the most likely deformation that is in equilibrium under `law`, not about the
+                measured one. For a law that was fitted with weights: a guess would bend the deformation to itself.
+        """
         with jax.enable_x64(True):
-            return eqx.tree_at(lambda m: m.whiten, self, inverse_roots(self, law))
+            made = self
+            for _ in range(2 if adjust else 1):  # the first turn's adjustment is linear; the second corrects it
+                whiten, adjusted = _weighed(made, law)
+                made = eqx.tree_at(lambda m: m.whiten, made, whiten)
+                if adjust:
+                    made = eqx.tree_at(lambda m: m.adjusted, made, adjusted)
+            return made
+
+
+@eqx.filter_jit
+def _weighed(misfit: LawMisfit, law: Callable) -> tuple[Array, Array]:
+    """L⁻¹ and the adjusted ∇u that a law gives."""
+    held = (jnp.arange(len(misfit.tests)) >= misfit.free).astype(float)
+
+    def one(G, at, r):
+        A = jax.vmap(lambda G: tangent(law, G))(at)
+        M = jnp.einsum("knij,nijlm,nlma->ka", misfit.tests, A, misfit.influence, optimize=True) * misfit.noise[0]
+        S = M @ M.T + jnp.diag(misfit.noise[1] ** 2 * held)
+        S += 1e-12 * jnp.trace(S) / len(S) * jnp.eye(len(S))
+        L = jnp.linalg.cholesky(S)
+        # the smallest noise, in units of its deviation, without which the work would balance
+        noise = M.T @ jax.scipy.linalg.cho_solve((L, True), r)
+        white = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(S)), lower=True)
+        return white, G - misfit.noise[0] * misfit.influence @ noise
+
+    return jax.vmap(one)(misfit.gradients, misfit.adjusted, misfit.imbalance(law))
 
 
 class Setting(eqx.Module):
@@ -128,7 +154,7 @@ class Setting(eqx.Module):
                     loads = loads.at[:, position[k]].set(jnp.asarray(force)[:, i])
             K = len(chosen)
             flat = jnp.broadcast_to(jnp.eye(K), (len(u), K, K)) / noise[1]
-            return LawMisfit(G, self.tests[chosen], loads, flat, self.influence, noise, free)
+            return LawMisfit(G, G, self.tests[chosen], loads, flat, self.influence, noise, free)
 
 
 def setting(
