@@ -2,11 +2,11 @@
 
     python benchmarks/odes/tutorial_torch.py FILE.npz [--epochs 126] [--order 1] [--constant]
 
-Needs torch and torchdiffeq, not enerjax; FILE is of `tutorial.py --write`. The rate falls over the last half of the
-second stage, as there.
+Needs torch and torchdiffeq, not enerjax; FILE is of `tutorial.py --write`.
 """
 
 import argparse
+import math
 import os
 import time
 
@@ -39,6 +39,13 @@ class AdaBelief(torch.optim.Optimizer):
                 p.sub_(group["rate"] * m / (s.sqrt() + 1e-16))
 
 
+def factor(done):
+    """On the rate, as there: warm-up over a tenth, constant to the half, a cosine to zero."""
+    if done < 0.1:
+        return (done + 0.01) / 0.11
+    return 1.0 if done < 0.5 else 0.5 * (1 + math.cos(math.pi * (2 * done - 1)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
@@ -64,7 +71,7 @@ def main():
         for epoch in range(epochs):
             for k, rows in enumerate(torch.randperm(256).reshape(-1, 32)):
                 done = (epoch + k / 8) / epochs
-                optimizer.param_groups[0]["rate"] = options.rate * (min(1.0, 2 * (1 - done)) if falls else 1.0)
+                optimizer.param_groups[0]["rate"] = options.rate * (factor(done) if falls else 1.0)
                 optimizer.zero_grad()
                 run = solve(ys[rows, 0], ts[:points]).transpose(0, 1)
                 ((run - ys[rows, :points]) ** 2).mean().backward()

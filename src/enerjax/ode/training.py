@@ -167,7 +167,9 @@ def learn(
         optimizer: learning rate ↦ optax transformation. `lambda rate: optax.lbfgs()` with schedule=None and all paths
             in the batch minimises each stage by L-BFGS with a line search; `refine` finishes by Gauss–Newton.
         rates: learning rate of each stage.
-        schedule: factor on the rate at the fraction s of a stage, a cosine by default.
+        schedule: factor on the rate at the fraction s of a stage, a cosine by default. Where short windows have taught
+            something, a warm-up such as `fit.flat_then_cosine(0.5, warmup=0.1)` keeps the first steps of an optimiser
+            that starts anew from undoing it: diffrax's tutorial needs half as many steps (benchmarks/odes).
         batch: paths per step; all by default.
         starts: initial states [paths, …]; the first readings by default.
         free: train the starts too: a noisy first reading is not the state.

@@ -7,6 +7,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from .._compile import quickly
+
 
 class Clock:
     """Compiles functions ahead of time and counts what each part costs.
@@ -38,7 +40,8 @@ class Clock:
         if key not in self._compiled:
             begin = time.process_time()
             # `others` is kept: ids stay unique only while their objects live
-            self._compiled[key] = (eqx.filter_jit(function).lower(*args).compile(), others)
+            jitted = eqx.filter_jit(function, compiler_options=quickly())  # pyright: ignore[reportCallIssue]
+            self._compiled[key] = (jitted.lower(*args).compile(), others)
             self.compile += time.process_time() - begin
         return jax.block_until_ready(self._compiled[key][0](*args))
 
