@@ -183,6 +183,15 @@ def test_lanes_that_refuse_steps_in_different_turns():
         np.testing.assert_allclose(ours, true, rtol=1e-8, atol=1e-12)
 
 
+def test_a_solver_of_high_order_and_its_interpolation():
+    """Dormand–Prince 8(7), whose interpolation is of degree six."""
+    field, y0, ts, p = ZOO["lotka"]
+    found = path.integrate(field, y0, ts, p, solver=diffrax.Dopri8(), rtol=1e-9, atol=1e-11)
+    exact = path.integrate(field, y0, ts, p, **TIGHT)
+    np.testing.assert_allclose(found.ys, exact.ys, rtol=1e-7)
+    assert found.steps < exact.steps / 3
+
+
 def test_dense_output_is_accurate_and_differentiable():
     field, y0, _, p = ZOO["lotka"]
     solution = path.integrate(field, y0, jnp.array([0.0, 9.0]), p, **TIGHT)

@@ -47,20 +47,20 @@ class Tableau(NamedTuple):
 @functools.cache
 def _dense(solver: type) -> tuple[tuple[float, ...], ...]:
     """The solver's own interpolation, which is linear in the stages, as polynomials: read off at a few points."""
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        b = jnp.asarray(solver.tableau.b_sol)
-        basis = dict(t0=0.0, t1=1.0, y0=jnp.zeros(len(b)), y1=b, k=jnp.eye(len(b)))
-        interpolation = solver().interpolation_cls(**basis)
-        s = np.linspace(0.05, 1.0, 12)
-        values = np.stack([np.asarray(interpolation.evaluate(v)) for v in s])
-    powers = s[:, None] ** np.arange(1, 6)
-    weights = np.linalg.lstsq(powers, values, rcond=None)[0]
-    if np.max(np.abs(powers @ weights - values)) > 1e-10:
-        raise ValueError(f"path.solve: the interpolation of {solver.__name__} is no polynomial of degree 5 or less.")
-    weights[np.abs(weights) < 1e-11] = 0.0
-    while len(weights) > 1 and not np.any(weights[-1]):
-        weights = weights[:-1]
-    return tuple(tuple(map(float, row)) for row in weights)
+    s, b = np.linspace(0.05, 1.0, 16), np.asarray(solver.tableau.b_sol)
+
+    def between(s):
+        return solver().interpolation_cls(t0=0.0, t1=1.0, y0=jnp.zeros(len(b)), y1=b, k=jnp.eye(len(b))).evaluate(s)
+
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # one program: eagerly each operation would be one
+        values = np.asarray(jax.jit(jax.vmap(between))(s))
+    for degree in range(1, 8):
+        powers = s[:, None] ** np.arange(1, degree + 1)
+        weights = np.linalg.lstsq(powers, values, rcond=None)[0]
+        if np.max(np.abs(powers @ weights - values)) < 1e-10:
+            weights[np.abs(weights) < 1e-11] = 0.0
+            return tuple(tuple(map(float, row)) for row in weights)
+    raise ValueError(f"path.solve: the interpolation of {solver.__name__} is no polynomial of degree 7 or less.")
 
 
 class Law(NamedTuple):

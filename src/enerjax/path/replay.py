@@ -165,18 +165,35 @@ def _run_replay(*args, law, active, kinds, transposed):
     return tuple(_tangent(law, active, kinds, consts, past, dconsts=linear[:-1], dy=linear[-1]))
 
 
-def _abstract(run):
-    def rule(*avals, **params):
-        out = jax.eval_shape(lambda *a: run(*a, **params), *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
-        return [ShapedArray(o.shape, o.dtype) for o in out]
+def _march_shapes(*args, law, max_steps, observe, **_):
+    """What `_run_march` returns, as shapes: tracing it for that was nearly all of the time of tracing a gradient."""
+    y, ts = args[-6], args[-5]
+    lanes, d, times = y.shape[:-1], y.shape[-1], ts.shape[-1]
+    real = lambda *shape: ShapedArray((*lanes, *shape), y.dtype)
+    time = lambda *shape: ShapedArray((*lanes, *shape), ts.dtype)
+    whole = lambda *shape: ShapedArray(shape, jnp.int32)
+    rows = time(max_steps), time(max_steps), real(max_steps, d), real(max_steps, d)
+    rows += real(max_steps, len(law.tableau.c), d), whole(*lanes, max_steps)
+    where = real(times if observe else 0, d), whole(*lanes, times), whole(*lanes)
+    return [*rows, *where, whole(), whole(*lanes), whole(*lanes), time(), real(d)]
 
-    return rule
+
+def _replay_shapes(*args, law, active, kinds, transposed):
+    """What `_run_replay` returns, as shapes."""
+    past = History(*args[len(active) : len(active) + _RESIDUALS])
+    *lanes, rows, d = past.y.shape
+    real = lambda *shape: ShapedArray((*lanes, *shape), past.y.dtype)
+    if transposed:
+        chosen = [c for c, on in zip(args, active, strict=False) if on]
+        return [*(ShapedArray(c.shape, c.dtype) for c in chosen), real(d)]
+    every = real(rows, d), real(rows, d), real(rows, len(law.tableau.b), d), real(past.ts.shape[-1], d)
+    return [shape for shape, kind in zip(every, kinds, strict=True) if kind]
 
 
 _STATIC = {march_p: ("law", "max_steps", "choose", "observe"), replay_p: ("law", "active", "kinds", "transposed")}
-for primitive, run in ((march_p, _run_march), (replay_p, _run_replay)):
+for primitive, run, shapes in ((march_p, _run_march, _march_shapes), (replay_p, _run_replay, _replay_shapes)):
     primitive.def_impl(jax.jit(run, static_argnames=_STATIC[primitive]))
-    primitive.def_abstract_eval(_abstract(run))
+    primitive.def_abstract_eval(shapes)
     mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=True))
 
 
