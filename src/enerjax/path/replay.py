@@ -90,14 +90,17 @@ def _adjoint(law: Law, active, kinds, consts, past: History, *cotangents):
     axis, T = past.axis, past.times
     chosen = [c for c, on in zip(consts, active, strict=True) if on]
     given = iter(cotangents)
-    ybar, fbar, kbar = (next(given) if kind else None for kind in kinds[:3])
+    bars = [next(given) if kind else None for kind in kinds[:3]]  # of the rows: y, f, k
     seen = jnp.moveaxis(next(given), (-2, -1), (0, 1)) if kinds[3] else None
 
-    def turn(one, state, extra=None):
-        ((t, h, y, f), here), (cbar, yb, fb) = one, state
+    y0 = row(past.y, 0, axis)
+    zeros = jnp.zeros_like(y0)
+    blank = zeros, zeros, jnp.zeros((*zeros.shape[:-1], len(law.tableau.b), zeros.shape[-1]), zeros.dtype)
+
+    def turn(one, state, added):
+        ((t, h, y, f), here), (cbar, yb, fb), (more, more_f, ks) = one, state, added
         forward = lambda c, y, f: step(law, _merge(active, consts, c), t, h, y, f)
-        (_, k), pull = jax.vjp(forward, chosen, y, f)
-        more, more_f, ks = extra or (jnp.zeros_like(yb), jnp.zeros_like(fb), jnp.zeros_like(k))
+        _, pull = jax.vjp(forward, chosen, y, f)
         if seen is not None:
             back, stage_bars = points_transposed(law.tableau, T, t, h, seen, here)
             more, ks = more + back, ks + jnp.stack(stage_bars, axis=-2)
@@ -106,20 +109,15 @@ def _adjoint(law: Law, active, kinds, consts, past: History, *cotangents):
 
     def every(i, state):
         i = past.n - 1 - i
-        one, stages = past.at(i), (*state[1].shape[:-1], len(law.tableau.b), state[1].shape[-1])
-        shapes = (state[1].shape, state[2].shape, stages)
-        bars = zip((ybar, fbar, kbar), shapes, strict=True)
-        return turn(one, state, [jnp.zeros(s, past.y.dtype) if b is None else row(b, i, axis) for b, s in bars])
+        return turn(past.at(i), state, [z if b is None else row(b, i, axis) for b, z in zip(bars, blank, strict=True)])
 
     def own(state):
         i, state = state
         one, before = past.own(i)
-        return before, turn(one, state)
+        return before, turn(one, state, blank)
 
-    y0 = row(past.y, 0, axis)
-    zeros = jnp.zeros_like(y0)
     state = jax.tree.map(jnp.zeros_like, chosen), zeros, zeros
-    if ybar is None and fbar is None and kbar is None:
+    if not any(kinds[:3]):
         cbar, yb, fb = jax.lax.while_loop(lambda s: jnp.any(s[0] >= 0), own, (past.latest, state))[1]
     else:
         cbar, yb, fb = jax.lax.fori_loop(0, past.n, every, state)
