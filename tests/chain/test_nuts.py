@@ -133,7 +133,8 @@ def test_moments(key):
         within(x, float(scales[i]), np.std, dg.mcse_sd)
 
     banana = lambda x: 0.5 * x["a"] ** 2 + 0.5 * ((x["b"] - x["a"] ** 2) / 0.5) ** 2
-    post = chain.sample(banana, {"a": 0.0, "b": 0.0}, key, draws=1000, target=0.9, integrator=minimum_norm)
+    # at 0.9 a few per cent of the trajectories diverge where the banana is stiff, and its ends are missed
+    post = chain.sample(banana, {"a": 0.0, "b": 0.0}, key, draws=1000, target=0.99, integrator=minimum_norm)
     assert post.gradients > 2 * post.stats["steps"].sum(), "two gradients a step"
     within(post.draws["a"], 0.0, np.mean, dg.mcse_mean)
     within(post.draws["b"], 1.0, np.mean, dg.mcse_mean)
