@@ -100,7 +100,7 @@ def test_a_chain_at_rest_in_the_wrong_place_gives_up():
         return Block(n, rng)
 
     def drive(ceiling, early):
-        life = adapt(chain.Diagonal(), Schedule(1000, early), chain.DiagonalMetric(np.ones(2)), run, ceiling)
+        life = adapt(chain.Diagonal(), Schedule(1000, early), chain.DiagonalMetric(np.ones(2)), 2, run, ceiling)
         try:
             while True:
                 next(life)

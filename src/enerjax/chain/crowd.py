@@ -108,7 +108,7 @@ class Crowd:
         chains = self._tuned(chains, _value(find_step_size(attempt)))
         window: list[tuple[np.ndarray, np.ndarray]] = []
         before, again = None, False
-        for length in run.schedule.segments():
+        for length in run.schedule.segments(0):  # the draws of all chains suffice at once
             early = told.warmup_draws[0] < self.least  # long trajectories are not worth their gradients yet
             depth = min(run.max_depth, 6) if early else run.max_depth
             chains, block = self._advance(chains, metric, length, depth, adapt=True)

@@ -294,7 +294,8 @@ class Run:
             join = lambda name: np.concatenate([getattr(p, name) for p in parts])
             return Draws(chain, join("draws"), join("forces"), join("ends"), join("stats"))
 
-        metric, high, floor = yield from adapt(self.adaptation, schedule, metric, run, ceiling, self.max_depth)
+        size, deepest = self.shape.size, self.max_depth
+        metric, high, floor = yield from adapt(self.adaptation, schedule, metric, size, run, ceiling, deepest)
         # a floor that was tried and left has tuned its own step size
         return chain._replace(floor=np.int32(floor), tuning=tunings.get(floor, chain.tuning)), metric, high
 

@@ -1,9 +1,9 @@
 """Warm-up of one chain: find a step size, learn a metric from a growing window, stop when both are good.
 
-The chain is driven in short segments. After segments ending at draws 3, 4, 5, 7, 9, … (growing by a quarter) the metric
-is fitted to the later part of all draws so far, so that the transient is forgotten at the same pace as the window
-grows. The step size follows by dual averaging throughout, is never restarted, and in the last segment, where the
-metric stays, is averaged.
+The chain is driven in short segments. After segments ending at draws 4, 6, 10, 17, … 85, 106, 132, … (growing first by
+six tenths, then by a quarter) the metric is fitted to the later part of all draws so far, so that the transient is
+forgotten at the same pace as the window grows. The step size follows by dual averaging throughout, is never restarted,
+and in the last segment, where the metric stays, is averaged.
 
 Where the chain is slow, longer trajectories are tried at the end (`reach`).
 
@@ -11,6 +11,7 @@ It ends before `length` draws when the window is long enough and says the same a
 its two halves agree within their error, and the new metric differs from the old one by no more than sampling noise.
 """
 
+import functools
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,7 +48,8 @@ class Schedule:
     Attributes:
         length: number of warm-up draws at most.
         early: whether warm-up may end sooner.
-        growth: factor between the ends of two segments.
+        rush: factor between the ends of the first segments: more fits cost more than they teach.
+        growth: the same towards the end of the warm-up and beyond.
         part: share of the draws so far that the window keeps.
         final: share of the warm-up in which only the step size adapts.
         enough: draws in the window before warm-up may end, and never fewer than two per coordinate.
@@ -56,22 +58,41 @@ class Schedule:
 
     length: int
     early: bool = True
+    rush: float = 1.6
     growth: float = 1.25
     part: float = 0.65
     final: float = 0.15
     enough: int = 120
     same: float = 0.35
 
-    def segments(self) -> Iterator[int]:
-        """Lengths of the segments after each of which the metric is fitted."""
-        last = self.length - self.tail(self.length)
-        done, end = 0, 3.0
-        while done < last:
+    def needed(self, d: int) -> int:
+        """Length of the window of d coordinates before warm-up may end."""
+        return max(self.enough, 2 * d)
+
+    def ends(self, needed: int) -> Iterator[float]:
+        """Where the segments end if the window needs so many draws: one of them just where the warm-up may end."""
+        # a few draws did not move, and are none of the window
+        end = first = max(1.12 * needed / self.part, 3.0)
+        before = []
+        while end >= 3:
+            before.append(end)
+            end /= self.growth if end > 0.4 * first else self.rush
+        yield from reversed(before)
+        while True:
+            first *= self.growth
+            yield first
+
+    def segments(self, needed: int) -> Iterator[int]:
+        """Lengths of the segments after each of which the metric is fitted, for a window that needs so many draws."""
+        last, done = self.length - self.tail(self.length), 0
+        for end in self.ends(needed):
+            if done >= last:
+                return
             upto = min(last, max(done + 1, round(end)))
             if last - upto < (self.growth - 1) * upto / 2:
                 upto = last
             yield upto - done
-            done, end = upto, end * self.growth
+            done = upto
 
     def of(self, length: int) -> "Schedule":
         """The same within another length."""
@@ -93,7 +114,7 @@ def teaches(block) -> np.ndarray:
 
 def finite(metric: AbstractMetric) -> bool:
     """Whether a fit gave a metric: a window of too few or too wild draws does not, the next one is longer."""
-    return all(np.all(np.isfinite(x)) for x in jax.tree.leaves(jax.tree.map(np.asarray, metric)))
+    return all(np.all(np.isfinite(np.asarray(x))) for x in jax.tree.leaves(metric))
 
 
 def settled(energies: np.ndarray, enough: int) -> bool:
@@ -109,11 +130,19 @@ def settled(energies: np.ndarray, enough: int) -> bool:
     return bool(abs(a.mean() - b.mean()) < 3 * np.hypot(error(a), error(b)) + 1e-12 * abs(a.mean()))
 
 
+@functools.lru_cache(maxsize=8)
+def _probes(d: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((16, d))
+
+
 def change(old: AbstractMetric, new: AbstractMetric, d: int) -> float:
     """Root mean square of log λ, λ the eigenvalues of Σ_old⁻¹ Σ_new, by their action on the axes of the old metric."""
-    old, new = jax.tree.map(np.asarray, (old, new))  # on the host: nothing to compile
-    probes = np.random.default_rng(0).standard_normal((16, d))
-    w = np.asarray(new.whiten(old.momentum(probes)), np.float64)  # of p = momentum(v), pᵀ Σ_old p = |v|²
+    if old is new:
+        return 0.0
+    probes = _probes(d)
+    # of p = momentum(v), pᵀ Σ_old p = |v|². Methods of the class: bound to a module, they would cost as much as they do
+    p = np.asarray(type(old).momentum(old, probes))
+    w = np.asarray(type(new).whiten(new, p), np.float64)
     return float(np.sqrt(np.mean(np.log((w**2).sum(1) / (probes**2).sum(1)) ** 2)))
 
 
@@ -139,6 +168,7 @@ def adapt(
     adaptation: AbstractAdaptation,
     schedule: Schedule,
     metric: AbstractMetric,
+    size: int,
     run: Callable,
     ceiling: float = np.inf,
     deepest: int = 10,
@@ -149,6 +179,7 @@ def adapt(
         adaptation: how a window becomes a metric.
         schedule: when.
         metric: the first metric.
+        size: number of coordinates.
         run: generator function `run(metric, draws, last, floor)` that advances the chain and returns its block of
             draws, with `draws`, `forces`, `potential`, `steps` and `why`; `floor` as in `reach`, 0 by default.
         ceiling: a chain at rest above this energy is not where the weight is: the warm-up gives up.
@@ -156,7 +187,7 @@ def adapt(
     """
     window, done, at_rest = Window(), 0, False
     steady: list = []  # the segments since the metric has stayed nearly the same
-    for length in schedule.segments():
+    for length in schedule.segments(schedule.needed(size)):
         block = yield from run(metric, length, False)
         done += length
         elsewhere = np.any(np.diff(block.draws, axis=0, prepend=np.nan) != 0, axis=1)
@@ -167,9 +198,9 @@ def adapt(
         new = adaptation.fit(draws, forces)
         if not finite(new):
             continue
-        moved, metric = change(metric, new, draws.shape[1]), new
+        moved, metric = change(metric, new, size), new
         steady = [*steady, block] if moved < schedule.same / 2 else []
-        at_rest = settled(energies, max(schedule.enough, 2 * draws.shape[1]))
+        at_rest = settled(energies, schedule.needed(size))
         if at_rest:
             if energies.mean() > ceiling:
                 return metric, True, 0
