@@ -44,14 +44,12 @@ def lengthen(
 
     Args:
         window: draws of the warm-up [n, d] that stand for the target.
-        draws: the last ones [m, d], in their order, with the metric that stays.
+        draws: the last ones [m, d], in their order, with the metric that stays; more are made if these are few.
         steps: gradients of each of these.
         room: draws that the trials may take.
         deepest: depth of a tree that the floor never exceeds.
         attempt: generator function `attempt(floor, draws)` that advances the chain and returns its block of draws.
     """
-    if len(draws) < max(80, draws.shape[1]):  # of more coordinates than draws one seems slow by chance
-        return 0, 0
     ordered = np.sort(window, axis=0)
 
     def ranks(x: np.ndarray, columns: list[int]) -> np.ndarray:
@@ -61,9 +59,16 @@ def lengthen(
     every = list(range(window.shape[1]))
     variance = ranks(window, every).var(0)
     jumps = _jump(ranks(draws, every), variance)
+    spent, few = 0, max(80, draws.shape[1]) - len(draws)  # of more coordinates than draws one seems slow by chance
+    if few > 0:
+        if jumps.min() > SLOW or few > room:
+            return 0, 0
+        block = yield from attempt(0, few)
+        spent, draws, steps = few, np.concatenate([draws, block.draws]), np.concatenate([steps, block.steps])
+        jumps = _jump(ranks(draws, every), variance)
     i = int(np.argmin(jumps))
     jump, cost = float(jumps[i]), float(steps.mean())
-    floor, spent, usual = 0, 0, round(float(np.median(np.log2(steps + 1))))
+    floor, usual = 0, round(float(np.median(np.log2(steps + 1))))
     while jump < SLOW and usual < deepest and room - spent >= TRIAL:
         block = yield from attempt(usual + 1, TRIAL)
         spent += TRIAL

@@ -1,6 +1,6 @@
 """Warm-up of one chain: find a step size, learn a metric from a growing window, stop when both are good.
 
-The chain is driven in short segments. After segments ending at draws 4, 6, 10, 17, … 85, 106, 132, … (growing first by
+The chain is driven in short segments. After segments ending at draws 5, 8, 12, 20, … 79, 99, 124, … (growing first by
 six tenths, then by a quarter) the metric is fitted to the later part of all draws so far, so that the transient is
 forgotten at the same pace as the window grows. The step size follows by dual averaging throughout, is never restarted,
 and in the last segment, where the metric stays, is averaged.
@@ -72,11 +72,11 @@ class Schedule:
     def ends(self, needed: int) -> Iterator[float]:
         """Where the segments end if the window needs so many draws: one of them just where the warm-up may end."""
         # a few draws did not move, and are none of the window
-        end = first = max(1.12 * needed / self.part, 3.0)
+        end = first = max(1.05 * needed / self.part, 3.0)
         before = []
         while end >= 3:
             before.append(end)
-            end /= self.growth if end > 0.4 * first else self.rush
+            end /= self.growth if end > 0.25 * first else self.rush
         yield from reversed(before)
         while True:
             first *= self.growth
