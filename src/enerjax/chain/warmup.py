@@ -1,6 +1,6 @@
 """Warm-up of one chain: find a step size, learn a metric from a growing window, stop when both are good.
 
-The chain is driven in short segments. After segments ending at draws 5, 8, 12, 20, … 79, 99, 124, … (growing first by
+The chain is driven in short segments. After segments ending at draws 4, 6, 10, 16, … 79, 99, 124, … (growing first by
 six tenths, then by a quarter) the metric is fitted to the later part of all draws so far, so that the transient is
 forgotten at the same pace as the window grows. The step size follows by dual averaging throughout, is never restarted,
 and in the last segment, where the metric stays, is averaged.
