@@ -53,6 +53,30 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
     assert eqx.tree_equal(resumed, whole)
 
 
+@pytest.mark.parametrize("solver", [{}, dict(adjoint=diffrax.RecursiveCheckpointAdjoint())], ids=["replay", "diffrax"])
+def test_stages_share_one_program(solver):
+    """A window is the longest one with its later times at its end: the same steps, and no second compilation."""
+    traces = []
+
+    class Counted(ode.Network):
+        def __call__(self, t, y, args=None):
+            traces.append(t)
+            return super().__call__(t, y, args)
+
+    how = dict(key=jr.key(0), epochs=5, batch=2, noise=0.02, free=False, solver=dict(rtol=1e-4) | solver)
+    field = Counted(ode.mlp(2, 2, 6, 1, jr.key(1)))
+    first = ode.learn(field, TS[:5], DATA[:, :5], horizons=(5,), rates=1e-2, **how)
+    once = len(traces)
+    # a rate of zero: what the second stage is given is what comes out
+    both = ode.learn(field, TS, DATA, horizons=(5, 17), rates=(1e-2, 0.0), **how)
+    arrays = lambda learned: jax.tree.leaves(eqx.filter(learned.field, eqx.is_array))
+    for one, other in zip(arrays(first), arrays(both), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-11)
+    traces.clear()
+    ode.learn(field, TS, DATA, horizons=(5, 9, 17), rates=1e-2, **how)
+    assert len(traces) <= once, "a longer window compiled again"
+
+
 def test_the_law_that_extrapolates_best_is_returned():
     """Trained on the first five points at a rate that makes it jump about, judged on the path beyond them."""
     whole = ode.path_loss(TS, **HOW)

@@ -97,6 +97,7 @@ def train(
     on_epoch: Callable[[PyTree, dict[str, float | int]], bool | None] | None = None,
     progress: Callable[[str], None] | None = None,
     timer: Callable[[], float] = time.monotonic,
+    programs: dict | None = None,
 ) -> Fitted:
     """Minimise the mean of `loss` over batches.
 
@@ -129,6 +130,8 @@ def train(
         on_epoch: called with the current (averaged) model and the epoch's metrics; True stops.
         progress: receives one line every few seconds.
         timer: what seconds are; `time.process_time` budgets CPU seconds, on a machine that others use too.
+        programs: a dictionary that keeps compiled steps. Calls that are given the same one, and the same loss,
+            optimizer, averaging and frozen leaves, compile once.
 
     Raises:
         ValueError: if no budget is given, an epoch has no batches, or the directory holds another model's state.
@@ -140,7 +143,7 @@ def train(
     same = jax.tree.structure(trainable) == jax.tree.structure(model)  # a mask of a callable model is itself callable
     params, static = eqx.partition(model, trainable if same else jax.tree.map(trainable, model))
     params = jax.tree.map(lambda v: jnp.asarray(v, v.dtype), params)  # jnp.array(1.0) is weakly typed, a step's is not
-    step = _compiled_step(gradient or _gradient_of(loss, static), loss, optimizer, static, ema)
+    step = _step_of({} if programs is None else programs, loss, gradient, optimizer, static, ema)
     zero = jnp.zeros((), jnp.int32)
     journal = Journal(directory, checkpoint_every, progress)
     state, clock = journal.open(_State(params, params, params, optimizer.init(params), zero, jnp.array(True)))
@@ -227,6 +230,15 @@ def _value_and_metrics(loss: Loss, model, batch, key):
     """What the loss says; it may leave the metrics out."""
     out = loss(model, batch, key)
     return out if isinstance(out, tuple) else (out, {})
+
+
+def _step_of(programs: dict, loss, gradient, optimizer, static, ema) -> Callable:
+    """The compiled step of these parts, made if it is not among the programs."""
+    parts = (loss, gradient, optimizer, ema, *jax.tree.leaves(static))
+    key = (jax.tree.structure(static), *map(id, parts))
+    if key not in programs:  # the parts are kept beside it: another object would otherwise get one's identity
+        programs[key] = _compiled_step(gradient or _gradient_of(loss, static), loss, optimizer, static, ema), parts
+    return programs[key][0]
 
 
 def _compiled_step(gradient, loss, optimizer, static, ema):

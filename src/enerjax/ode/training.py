@@ -113,19 +113,29 @@ def path_loss(
         solver: options of `path.solve`.
     """
 
+    misfit = _misfit(noise, observe, anchor, args, solver)
+
     def loss(learned: Learned, batch, key) -> Scalar:
-        rows, data = batch
+        return misfit(learned, *batch, ts)
+
+    return loss
+
+
+def _misfit(noise, observe, anchor, args, solver) -> Callable:
+    """(learned, rows, data, times) ↦ the mean square that `path_loss` describes."""
+
+    def misfit(learned: Learned, rows, data, times, **start) -> Scalar:
         starts = jax.tree.map(lambda v: v[rows], learned.starts)
 
-        def one(row, start, y):
-            ys = solve(learned.field, start, ts, None if args is None else args(row), **(solver or {}))
+        def one(row, first, y):
+            ys = solve(learned.field, first, times, None if args is None else args(row), **{**start, **(solver or {})})
             r = Observations(lambda s: s, y, noise, observe).residual(ys)
             return jnp.sum(r**2), jnp.sum(jnp.isfinite(y)), jnp.sum(r[0] ** 2)
 
         square, count, first = jax.vmap(one)(rows, starts, data)
         return (jnp.sum(square) + anchor * jnp.sum(first)) / jnp.sum(count)
 
-    return loss
+    return misfit
 
 
 def learn(
@@ -138,7 +148,7 @@ def learn(
     epochs: int | Sequence[int] = 300,
     optimizer: Callable[[float], optax.GradientTransformation] = optax.adam,
     rates: float | Sequence[float] = 3e-3,
-    schedule: Callable[[float], float] | None = fit.cosine,
+    schedule: Callable[[float], float] | None | Sequence[Callable[[float], float] | None] = fit.cosine,
     batch: int | None = None,
     starts: PyTree = None,
     free: bool = True,
@@ -154,6 +164,10 @@ def learn(
 ) -> Learned:
     """Match paths over windows that grow: `horizons` points first, the whole last.
 
+    Stages of one rate share one compiled program: a shorter window is the longest one whose later times all lie at its
+    end, and whose later readings are missing. Fixed steps (`substeps`) would be wasted there, and compile sooner: each
+    of their stages has its own.
+
     Training is `fit.train`: lines of progress, checkpoints, and the same call with the same directory goes on exactly
     where an interrupted one stopped.
 
@@ -167,9 +181,10 @@ def learn(
         optimizer: learning rate ↦ optax transformation. `lambda rate: optax.lbfgs()` with schedule=None and all paths
             in the batch minimises each stage by L-BFGS with a line search; `refine` finishes by Gauss–Newton.
         rates: learning rate of each stage.
-        schedule: factor on the rate at the fraction s of a stage, a cosine by default. Where short windows have taught
-            something, a warm-up such as `fit.flat_then_cosine(0.5, warmup=0.1)` keeps the first steps of an optimiser
-            that starts anew from undoing it: diffrax's tutorial needs half as many steps (benchmarks/odes).
+        schedule: factor on the rate at the fraction s of a stage, a cosine by default; or one for each stage. Where
+            short windows have taught something, a warm-up such as `fit.flat_then_cosine(0.5, warmup=0.1)` keeps the
+            first steps of an optimiser that starts anew from undoing it: diffrax's tutorial needs half as many steps
+            (benchmarks/odes).
         batch: paths per step; all by default.
         starts: initial states [paths, …]; the first readings by default.
         free: train the starts too: a noisy first reading is not the state.
@@ -195,29 +210,40 @@ def learn(
     if max(horizons) > times or min(horizons) < 2:
         raise ValueError(f"learn: horizons {list(horizons)} do not lie within 2 … {times} points.")
     each = lambda v: [v] * len(horizons) if np.ndim(v) == 0 else list(v)
+    stages = list(zip(horizons, each(epochs), each(rates), each(schedule), strict=True))
     learned = Learned(field, ys[:, 0] if starts is None else starts)
     trainable = Learned(jax.tree.map(eqx.is_inexact_array, field), jax.tree.map(lambda _: free, learned.starts))
-    size, held = paths if batch is None else batch, np.asarray(ys)
-    for stage, (points, count, rate) in enumerate(zip(horizons, each(epochs), each(rates), strict=True)):
-        loss = path_loss(ts[:points], noise=noise, observe=observe, args=args, solver=solver)
+    size, times, held = paths if batch is None else batch, ts[: max(horizons)], np.asarray(ys)
+    misfit, first = _misfit(noise, observe, 0.0, args, solver), ts[0]
+    shared = "substeps" not in (solver or {})
+    transforms, programs = {rate: optimizer(rate) for _, _, rate, _ in stages}, {}
 
-        whole = [(jnp.arange(paths), ys[:, :points])]
+    def window_loss(learned: Learned, seen, key) -> Scalar:
+        (rows, data), end = seen
+        inside = jnp.where((times <= end).reshape(-1, *[1] * (data.ndim - 2)), data, jnp.nan)
+        return misfit(learned, rows, inside, jnp.minimum(times, end), t0=first)
 
-        def batches(epoch, key, points=points, whole=whole):
+    for stage, (points, count, rate, factor) in enumerate(stages):
+        loss = window_loss if shared else path_loss(ts[:points], noise=noise, observe=observe, args=args, solver=solver)
+        window = held[:, : len(times) if shared else points]
+
+        def batches(epoch, key, window=window):
             if size >= paths:
-                return whole
+                return [(np.arange(paths), window)]
             # on the host: small programs of jax would each be compiled, and dispatched for every batch
             order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(paths)
-            return [(rows, held[rows, :points]) for rows in order[: paths // size * size].reshape(-1, size)]
+            return [(rows, window[rows]) for rows in order[: paths // size * size].reshape(-1, size)]
 
         learned = fit.train(
             loss,
             learned,
             batches,
-            optimizer(rate),
+            transforms[rate],
             key=jax.random.fold_in(key, stage),
             epochs=count,
-            rate=schedule,
+            rate=factor,
+            attach=(lambda s, end=ts[points - 1]: end) if shared else None,
+            programs=programs,
             trainable=trainable,
             validate=validate,
             validate_every=max(1, count // 10),
