@@ -96,3 +96,28 @@ def test_slab_matches_its_padded_box():
         slab.calc = Calculator(potential)
         energy.append(slab.get_potential_energy())
     np.testing.assert_allclose(energy[0], energy[1], rtol=1e-12)
+
+
+def test_another_potential_is_another_surface():
+    """A calculator whose potential is replaced answers for the new one, with rows of its cutoff."""
+    atoms = ase.build.bulk("Ar", "fcc", a=5.3, cubic=True)
+    calculator = Calculator(argon())
+    atoms.calc = calculator
+    first = atoms.get_potential_energy()
+    calculator.potential = Morse(0.0123, 1.7, 3.8, 7.0, 6.0)
+    calculator.reset()
+    fresh = Calculator(Morse(0.0123, 1.7, 3.8, 7.0, 6.0)).get_property("energy", atoms)
+    assert atoms.get_potential_energy() == pytest.approx(fresh, rel=1e-12) != pytest.approx(first)
+
+
+@pytest.mark.parametrize("name", ["H2O", "bulk"])
+def test_bad_positions_are_named(name):
+    atoms = ase.build.molecule(name) if name == "H2O" else ase.build.bulk("Ar", "fcc", a=5.3, cubic=True)
+    atoms.calc = Calculator(argon())
+    atoms.get_forces()
+    atoms.positions[1] = np.nan
+    with pytest.raises(ValueError, match="atom 1 has a position that is not finite"):
+        atoms.get_forces()
+    atoms.positions[1] = atoms.positions[0] + 1e-3
+    with pytest.raises(ValueError, match="atoms 0 and 1 overlap"):
+        atoms.get_forces()

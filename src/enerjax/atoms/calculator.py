@@ -8,12 +8,14 @@ blocks in one jit instead (`simulation.simulate`).
 from pathlib import Path
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ase.calculators.calculator import Calculator as _AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from .._compile import host_jit
+from .._compile import quickly
 from .dataset import OVERLAP
 from .dynamics import respond
 from .neighbours import Neighbours, displacements, neighbours_of, stale
@@ -45,13 +47,9 @@ class Calculator(_AseCalculator):
         self.potential, self.skin = model, skin
         self.builds, self.traces = 0, 0
         self._rows: Neighbours | None = None
-        self._species = np.zeros(0, int)
-
-        def traced(potential, structure, rows, with_stress):
-            self.traces += 1
-            return respond(potential, structure, rows, with_stress)
-
-        self._evaluate = host_jit(traced)
+        self._structure: Structure | None = None
+        self._offset, self._renew = 0.0, True
+        self._bound: tuple = (None, None, None)  # a potential, its arrays, the compiled evaluation
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill `results`; called by ASE.
@@ -60,38 +58,62 @@ class Calculator(_AseCalculator):
             ValueError: for overlapping or non-finite positions, or an element that the potential does not know.
         """
         super().calculate(atoms, properties, system_changes)
-        structure = Structure.from_ase(self.atoms)
+        same = self._structure is not None and self.potential is self._bound[0]
+        if not same or not _ONLY_MOVED.issuperset(system_changes):
+            self._enter(Structure.from_ase(self.atoms))
+        structure = self._structure
+        assert structure is not None
         with_stress = all(structure.pbc)
         if "stress" in properties and not with_stress:
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions.")
-        offset = reference_energy(self.potential, structure)
-        rows = self._neighbours(structure)
-        energy, forces, stress = self._evaluate(self.potential, structure, rows, with_stress)
-        total = float(energy) + offset
+        # arrays of the host, which the compiled program takes as they are: a few single operations of JAX cost more
+        # than the model of a small molecule
+        assert self.atoms is not None
+        positions = np.asarray(self.atoms.positions, structure.positions.dtype)
+        if not np.all(np.isfinite(positions)):
+            i = int(np.argmin(np.all(np.isfinite(positions), axis=1)))
+            raise ValueError(f"atom {i} has a position that is not finite: {positions[i].tolist()}.")
+        rows = self._neighbours(structure, positions)
+        _, arrays, evaluate = self._bound
+        found = evaluate(arrays, positions, structure.cell, structure.species, rows, structure.pbc)
+        energy, forces, stress, nearest, pair = found
+        if (nearest := float(nearest)) < OVERLAP:
+            i, k = divmod(int(pair), rows.width)
+            raise ValueError(f"atoms {i} and {int(rows.index[i, k])} overlap, {nearest:.3g} Å apart.")
+        total = float(energy) + self._offset
         self.results = {"energy": total, "free_energy": total, "forces": np.asarray(forces, float)}
         if with_stress:
             self.results["stress"] = full_3x3_to_voigt_6_stress(np.asarray(stress, float))
 
-    def _neighbours(self, structure: Structure) -> Neighbours:
-        species = np.asarray(structure.species)
+    def _enter(self, structure: Structure) -> None:
+        """Take another structure; the rows may stay if only its cell is new."""
+        before, potential = self._structure, self.potential
+        if potential is not self._bound[0]:
+            arrays, static = eqx.partition(potential, eqx.is_array)  # once: every call would take the model apart
+            self._bound, self._rows, before = (potential, arrays, self._compiled(static)), None, None
+        if before is None or before.pbc != structure.pbc or not np.array_equal(before.species, structure.species):
+            self._offset, self._renew = reference_energy(potential, structure), True
+        self._structure = structure
+
+    def _neighbours(self, structure: Structure, positions: np.ndarray) -> Neighbours:
         rows = self._rows
-        same = (
-            rows is not None and np.array_equal(species, self._species) and (rows.shift is None) != any(structure.pbc)
-        )
-        if rows is None or not same or _stale(structure.positions, structure.cell, rows):
-            rows = neighbours_of(structure, self.potential.cutoff, skin=self.skin, like=rows)
-            self._rows, self._species, self.builds = rows, species, self.builds + 1
-        elif not rows.dense:  # what came near since the rows were built is less than a skin nearer
-            return rows
-        _refuse_overlap(structure, rows)
+        if rows is None or self._renew or (not rows.dense and bool(_stale(positions, structure.cell, rows))):
+            moved = structure.at(jnp.asarray(positions))
+            rows = self._rows = neighbours_of(moved, self.potential.cutoff, skin=self.skin, like=rows)
+            self.builds, self._renew = self.builds + 1, False
         return rows
 
+    def _compiled(self, static):
+        def traced(arrays, positions, cell, species, rows, pbc):
+            self.traces += 1
+            structure = Structure(positions, species, cell, pbc)
+            found = respond(eqx.combine(arrays, static), structure, rows, all(pbc))
+            distance = jnp.linalg.norm(displacements(positions, cell, rows), axis=-1)
+            return *found, jnp.min(distance, initial=jnp.inf), jnp.argmin(distance) if distance.size else jnp.array(0)
 
-def _refuse_overlap(structure: Structure, rows: Neighbours) -> None:
-    distance = np.linalg.norm(np.asarray(displacements(structure.positions, structure.cell, rows)), axis=-1)
-    if distance.size and distance.min() < OVERLAP:
-        i, k = np.unravel_index(distance.argmin(), distance.shape)
-        raise ValueError(f"atoms {i} and {int(rows.index[i, k])} overlap, {distance[i, k]:.3g} Å apart.")
+        return jax.jit(traced, static_argnames="pbc", compiler_options=quickly())
 
 
-_stale = eqx.filter_jit(stale)
+# changes of ASE's atoms that leave the structure as it is but for the positions
+_ONLY_MOVED = frozenset({"positions", "initial_charges", "initial_magmoms"})
+_stale = jax.jit(stale)
