@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from enerjax._compile import host_jit, quickly
+from enerjax._compile import quickly
 from enerjax.atoms import Config, Equivariant, Structure, batch, dataset, training
 from enerjax.atoms.neighbours import neighbours_of
 from enerjax.atoms.potential import energy_forces
@@ -56,8 +56,9 @@ def evaluation(numbers, positions, cell=None):
     cell = None if cell is None else jnp.asarray(cell, jnp.float32)
     structure = Structure(jnp.asarray(positions, jnp.float32), numbers, cell, pbc)
     rows = neighbours_of(structure, CUTOFF)
-    run = host_jit(energy_forces)
-    return lambda: jax.block_until_ready(run(model, structure, rows))
+    of = lambda params, structure, rows: energy_forces(eqx.combine(params, static), structure, rows)
+    run = jax.jit(of, compiler_options=quickly())  # as the calculator: the model is taken apart once
+    return lambda: jax.block_until_ready(run(params, structure, rows))
 
 
 tasks = {
