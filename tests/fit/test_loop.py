@@ -111,6 +111,26 @@ def test_one_trace_for_all_batches_of_a_shape():
     assert len(traces) == 1
 
 
+def test_a_kept_program_serves_the_next_call_and_no_other():
+    """Two calls with one dictionary compile once; another optimiser is another program; results are those without."""
+    traces, programs, optimizer = [], {}, optax.adam(0.1)
+
+    def counted(model, batch, key):
+        traces.append(batch)
+        return loss(model, batch, key)
+
+    def go(optimizer, **kept):
+        model = eqx.nn.Linear(3, "scalar", key=jr.key(2))
+        return fit.train(counted, model, batches, optimizer, key=jr.key(0), epochs=2, **kept).model
+
+    first, second = go(optimizer, programs=programs), go(optimizer, programs=programs)
+    assert len(traces) == 1 and len(programs) == 1
+    other = go(optax.adam(0.2), programs=programs)
+    assert len(traces) == 2 and len(programs) == 2
+    assert eqx.tree_equal(first, second) and eqx.tree_equal(first, go(optimizer))
+    assert not eqx.tree_equal(first, other)
+
+
 def test_data_parallel_equals_one_device():
     place = fit.data_parallel()
     assert eqx.tree_equal(run(place=place).model, run().model)
