@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--channels", default="32")
     parser.add_argument("--tasks", default="ef_molecule,train_batch5,ef_water192")
-    parser.add_argument("--ours", default="python")
+    parser.add_argument("--ours", default=sys.executable)
     parser.add_argument("--mace")
     parser.add_argument("--mlip")
     parser.add_argument("--keep-memory", action="store_true", help="all workers keep freed memory (glibc)")

@@ -60,7 +60,7 @@ def single(g):
 def batch(frames):
     graphs = [graph(data["R"][k], data["Z"], data["E"][k], data["F"][k]) for k in frames]
     count, atoms = len(graphs), len(data["Z"])
-    return jax.device_put(single(pad_with_graphs(batch_graphs(graphs), count * atoms + 1, count * 480, count + 1)))
+    return jax.device_put(single(pad_with_graphs(batch_graphs(graphs), count * atoms + 1, count * 500, count + 1)))
 
 
 def training_step(size):
