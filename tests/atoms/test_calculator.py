@@ -121,3 +121,15 @@ def test_bad_positions_are_named(name):
     atoms.positions[1] = atoms.positions[0] + 1e-3
     with pytest.raises(ValueError, match="atoms 0 and 1 overlap"):
         atoms.get_forces()
+
+
+def test_a_refused_cell_is_not_replaced_by_the_last_good_one():
+    atoms = ase.build.bulk("Ar", "fcc", a=5.3, cubic=True)
+    atoms.calc = Calculator(argon())
+    atoms.get_forces()
+    good = atoms.cell.copy()
+    atoms.set_cell([good[0], good[0], good[2]])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="one plane"):
+            atoms.get_forces()
+        atoms.rattle(0.01)
