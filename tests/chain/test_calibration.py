@@ -69,7 +69,7 @@ def test_hierarchical_model():
         mu, tau, z = rng.standard_normal(), np.exp(-0.5 + 0.7 * rng.standard_normal()), rng.standard_normal(5)
         return {"mu": mu, "tau": tau}, mu + tau * z + rng.standard_normal(5)
 
-    runs = 256
+    runs = 192
     start = {"mu": jnp.asarray(0.0), "tau": jnp.asarray(0.6), "z": jnp.zeros(5)}
     found = ranks(simulate, make, start, ["mu", "tau"], runs)
     for name, values in found.items():
