@@ -13,17 +13,19 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# four fifths of the time of these tests are compilation: LLVM's level 1, as the library itself asks for where it can, and
-# XLA's older emitters, which are sooner done with small arrays. Set XLA_FLAGS to run the tests with other ones.
-FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+# most of the time of these tests is compilation: LLVM's level 1, as the library itself asks for where it can, and XLA's
+# older emitters where it still has them. Set XLA_FLAGS to run the tests with other ones.
+FLAGS = ("--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false")
 
 
 def pytest_configure(config):
     if hasattr(config, "workerinput") or "XLA_FLAGS" in os.environ or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
         return  # a worker inherits them
-    known = [sys.executable, "-c", "import jax; jax.devices()"]  # XLA ends a process whose flags it does not know
-    if subprocess.run(known, env=os.environ | {"XLA_FLAGS": FLAGS}, capture_output=True).returncode == 0:
-        os.environ["XLA_FLAGS"] = FLAGS
+    known = [sys.executable, "-c", "import jax; jax.devices()"]
+    for flags in (" ".join(FLAGS), FLAGS[0]):  # XLA ends a process whose flags it does not know
+        if subprocess.run(known, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True).returncode == 0:
+            os.environ["XLA_FLAGS"] = flags
+            return
 
 
 @pytest.fixture
