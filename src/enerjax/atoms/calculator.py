@@ -61,7 +61,9 @@ class Calculator(_AseCalculator):
         same = self._structure is not None and self.potential is self._bound[0]
         if not same or not _ONLY_MOVED.issuperset(system_changes):
             before, self._structure = self._structure, None  # should the new one be refused, the old one is not it
-            self._structure = self._entered(before, Structure.from_ase(self.atoms))
+            new = Structure.from_ase(self.atoms)
+            self._prepare(before, new)
+            self._structure = new
         structure = self._structure
         assert structure is not None
         with_stress = all(structure.pbc)
@@ -86,15 +88,14 @@ class Calculator(_AseCalculator):
         if with_stress:
             self.results["stress"] = full_3x3_to_voigt_6_stress(np.asarray(stress, float))
 
-    def _entered(self, before: Structure | None, structure: Structure) -> Structure:
-        """Another structure than the one before; the rows may stay if only its cell is new."""
+    def _prepare(self, before: Structure | None, structure: Structure) -> None:
+        """For another structure than the one before, or another potential; rows may stay if only the cell is new."""
         potential = self.potential
         if potential is not self._bound[0]:
             arrays, static = eqx.partition(potential, eqx.is_array)  # once: every call would take the model apart
             self._bound, self._rows, before = (potential, arrays, self._compiled(static)), None, None
         if before is None or before.pbc != structure.pbc or not np.array_equal(before.species, structure.species):
             self._offset, self._renew = reference_energy(potential, structure), True
-        return structure
 
     def _neighbours(self, structure: Structure, positions: np.ndarray) -> Neighbours:
         rows = self._rows

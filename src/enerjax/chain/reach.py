@@ -61,7 +61,7 @@ def lengthen(
     jumps = _jump(ranks(draws, every), variance)
     spent, few = 0, max(80, draws.shape[1]) - len(draws)  # of more coordinates than draws one seems slow by chance
     if few > 0:
-        if jumps.min() > SLOW or few > min(room, TRIAL):
+        if jumps.min() > SLOW or few > min(room, TRIAL):  # to learn whether a trial is due costs no more than one
             return 0, 0
         block = yield from attempt(0, few)
         spent, draws, steps = few, np.concatenate([draws, block.draws]), np.concatenate([steps, block.steps])

@@ -78,9 +78,10 @@ class Schedule:
             before.append(end)
             end /= self.growth if end > 0.25 * first else self.rush
         yield from reversed(before)
+        end = first
         while True:
-            first *= self.growth
-            yield first
+            end *= self.growth
+            yield end
 
     def segments(self, needed: int) -> Iterator[int]:
         """Lengths of the segments after each of which the metric is fitted, for a window that needs so many draws."""

@@ -124,11 +124,11 @@ def path_loss(
 def _misfit(noise, observe, anchor, args, solver) -> Callable:
     """(learned, rows, data, times) ↦ the mean square that `path_loss` describes."""
 
-    def misfit(learned: Learned, rows, data, times, **start) -> Scalar:
+    def misfit(learned: Learned, rows, data, times) -> Scalar:
         starts = jax.tree.map(lambda v: v[rows], learned.starts)
 
         def one(row, first, y):
-            ys = solve(learned.field, first, times, None if args is None else args(row), **{**start, **(solver or {})})
+            ys = solve(learned.field, first, times, None if args is None else args(row), **(solver or {}))
             r = Observations(lambda s: s, y, noise, observe).residual(ys)
             return jnp.sum(r**2), jnp.sum(jnp.isfinite(y)), jnp.sum(r[0] ** 2)
 
@@ -213,19 +213,20 @@ def learn(
     stages = list(zip(horizons, each(epochs), each(rates), each(schedule), strict=True))
     learned = Learned(field, ys[:, 0] if starts is None else starts)
     trainable = Learned(jax.tree.map(eqx.is_inexact_array, field), jax.tree.map(lambda _: free, learned.starts))
-    size, times, held = paths if batch is None else batch, ts[: max(horizons)], np.asarray(ys)
-    misfit, first = _misfit(noise, observe, 0.0, args, solver), ts[0]
+    size, longest, held = paths if batch is None else batch, ts[: max(horizons)], np.asarray(ys)
     shared = "substeps" not in (solver or {})
+    # the start is said: that of times which are traced could move, and would be differentiated
+    misfit = _misfit(noise, observe, 0.0, args, {"t0": ts[0]} | (solver or {}))
     transforms, programs = {rate: optimizer(rate) for _, _, rate, _ in stages}, {}
 
     def window_loss(learned: Learned, seen, key) -> Scalar:
         (rows, data), end = seen
-        inside = jnp.where((times <= end).reshape(-1, *[1] * (data.ndim - 2)), data, jnp.nan)
-        return misfit(learned, rows, inside, jnp.minimum(times, end), t0=first)
+        inside = jnp.where((longest <= end).reshape(-1, *[1] * (data.ndim - 2)), data, jnp.nan)
+        return misfit(learned, rows, inside, jnp.minimum(longest, end))
 
     for stage, (points, count, rate, factor) in enumerate(stages):
         loss = window_loss if shared else path_loss(ts[:points], noise=noise, observe=observe, args=args, solver=solver)
-        window = held[:, : len(times) if shared else points]
+        window = held[:, : len(longest) if shared else points]
 
         def batches(epoch, key, window=window):
             if size >= paths:
