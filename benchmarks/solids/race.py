@@ -67,7 +67,7 @@ def main():
         flush=True,
     )
     solve(problem, 0, method=Collocation(features=20, interior=8, boundary=12, widths=(1.0,)))  # JAX's own first calls
-    for features in (40, 60, 80, 100, 200):
+    for features in (40, 60, 80, 100, 150, 200, 300, 400):
         n = round(1.5 * features**0.5)  # three times as many residuals as unknowns; more changes no error
         method = Collocation(features=features, interior=n, boundary=round(1.6 * n), widths=(1.0,))
         solution = solve(problem, 0, method=method)

@@ -1,55 +1,111 @@
-"""The finite-element reference of `cook_neo_hookean`, with scikit-fem: shifted Newton, meshes one from another.
+"""The finite-element references of `cook_neo_hookean` and `pulled_strip`, with scikit-fem: shifted Newton, meshes one
+from another.
 
-    python benchmarks/solids/reference_neo_hookean.py OUT.npz
+    python benchmarks/solids/reference_neo_hookean.py NAME OUT.npz
 
-Environment: pip install scikit-fem scipy. Plane strain, W = μ/2 (tr C − 2) − μ ln J + λ/2 ln²J, E = 240.565, ν = 0.3,
-F = 100. The first mesh is loaded in four steps, each finer one starts from the last one's solution, projected. Newton's
-matrix is shifted by the stiffness at rest until it is positive definite, and a line search accepts no step that raises
-the energy or turns an element over: what is found is a minimum, and the number of shifts says how it was found.
+Environment: pip install scikit-fem scipy. Plane strain, W = μ/2 (tr C − 2) − μ ln J + λ/2 ln²J, clamped on the left,
+dead traction on the right. The first mesh is loaded in four steps, each finer one starts from the last one's solution,
+projected. Newton's matrix is shifted by the stiffness at rest until it is positive definite, and a line search accepts
+no step that raises the energy or turns an element over: what is found is a minimum, and the number of shifts says how
+it was found.
 
-**The clamped corner in compression sets a limit.** Strain is singular there, and where the free edge is compressed
-below Biot's stretch (printed; M. A. Biot, Appl. Sci. Res. A 12, 168 (1963)) a free surface is unstable at every wave
-length: no smooth minimum exists, and none can be converged to where that limit is passed. Meshes that are fine there
-along the edge leave the smooth branch: n = 11 with SIDES = (3, 3, 3), started from n = 8, needs seven shifted steps and
-ends at Π = −414.8555, u 1e-4 from all others. So meshes are graded mildly towards the wall and strongly towards the
-other corners, and changes are printed beyond a distance of that corner as well as everywhere.
+**The membrane's clamped corner in compression sets a limit.** Strain is singular there, and where the free edge is
+compressed below Biot's stretch (printed; M. A. Biot, Appl. Sci. Res. A 12, 168 (1963)) a free surface is unstable at
+every wave length: no smooth minimum exists, and none can be converged to where that limit is passed. Meshes that are
+fine there along the edge leave the smooth branch: n = 11 with sides graded by 3, started from n = 8, needs seven
+shifted steps and ends at Π = −414.8555, u 1e-4 from all others. So its meshes are graded mildly towards the wall and
+strongly towards the other corners, and changes are printed beyond a distance of that corner as well as everywhere. The
+strip's corners are in tension, where nothing of the kind happens.
 """
 
+import dataclasses
 import sys
 import time
 
 import numpy as np
-from references import at_points, cook_map, cook_points, cook_traction, lame
+from references import CORNERS, at_points, cook_map, cook_points, cook_traction, lame
 from scipy.optimize import brentq
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import splu
 from skfem import Basis, ElementQuad1, ElementQuadP, ElementVector, MeshQuad
 
-LAM, MU = lame(240.565, 0.3)
 EYE = np.eye(2)
-MESHES = ((8, 6), (12, 6), (16, 6), (16, 8))  # elements along each side, degree
-DISTANCES = (0.0, 0.5, 1.0, 2.0, 4.0)
-SIDES = (2.0, 4.0, 3.0)  # grading towards the wall, the loaded side, and both long sides
 
 
-def piola(F):
-    """P and ∂P_ij/∂F_kl."""
-    FiT, log_J = np.swapaxes(np.linalg.inv(F), -1, -2), np.log(np.linalg.det(F))[..., None, None]
-    A = MU * np.einsum("ik,jl->ijkl", EYE, EYE) + LAM * np.einsum("...ij,...kl->...ijkl", FiT, FiT)
-    A = A + (MU - LAM * log_J[..., None, None]) * np.einsum("...il,...kj->...ijkl", FiT, FiT)
-    return MU * (F - FiT) + LAM * log_J * FiT, A
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A quadrilateral clamped on the left: its moduli, the resultant of its traction, and how its meshes are made.
+
+    Attributes:
+        meshes: elements along each side, and their degree.
+        sides: grading towards the wall, the loaded side, and both long sides.
+        corner: from which distances are taken.
+        distances: beyond which changes of the stress are printed.
+    """
+
+    corners: np.ndarray
+    young: float
+    poisson: float
+    force: np.ndarray
+    meshes: tuple[tuple[int, int], ...]
+    sides: tuple[float, float, float]
+    corner: tuple[float, float]
+    distances: tuple[float, ...]
+
+    @property
+    def moduli(self):
+        """λ, μ."""
+        return lame(self.young, self.poisson)
+
+    def energy(self, F):
+        """W."""
+        (lam, mu), J = self.moduli, np.linalg.det(F)
+        return mu / 2 * (np.sum(F * F, axis=(-1, -2)) - 2) - mu * np.log(J) + lam / 2 * np.log(J) ** 2
+
+    def piola(self, F):
+        """P and ∂P_ij/∂F_kl."""
+        (lam, mu), FiT = self.moduli, np.swapaxes(np.linalg.inv(F), -1, -2)
+        log_J = np.log(np.linalg.det(F))[..., None, None]
+        A = mu * np.einsum("ik,jl->ijkl", EYE, EYE) + lam * np.einsum("...ij,...kl->...ijkl", FiT, FiT)
+        A = A + (mu - lam * log_J[..., None, None]) * np.einsum("...il,...kj->...ijkl", FiT, FiT)
+        return mu * (F - FiT) + lam * log_J * FiT, A
+
+
+CASES = {
+    "cook_neo_hookean": Case(
+        CORNERS,
+        240.565,
+        0.3,
+        np.array([0.0, 100.0]),
+        ((8, 6), (12, 6), (16, 6), (16, 8)),
+        (2.0, 4.0, 3.0),
+        (0.0, 44.0),
+        (0.0, 0.5, 1.0, 2.0, 4.0),
+    ),
+    "pulled_strip": Case(
+        np.array([(0, 0), (2, 0), (2, 1), (0, 1)], float),
+        10.0,
+        0.3,
+        np.array([3.0, 0.1]),
+        ((8, 6), (12, 6), (18, 6), (24, 6)),
+        (5.0, 4.0, 4.0),
+        (0.0, 1.0),
+        (0.0, 0.01, 0.1),
+    ),
+}
 
 
 class Mesh:
     """Quadrilaterals of one degree on the membrane, with whole elements' matrices at once."""
 
-    def __init__(self, n, degree):
+    def __init__(self, case, n, degree):
+        self.case = case
         t = np.linspace(0, 1, n + 1)
         graded = lambda a, b: t**a / (t**a + (1 - t) ** b)
-        self.base = MeshQuad.init_tensor(graded(*SIDES[:2]), graded(SIDES[2], SIDES[2]))
-        self.mesh = MeshQuad(cook_map(*self.base.p), self.base.t)
+        self.base = MeshQuad.init_tensor(graded(*case.sides[:2]), graded(case.sides[2], case.sides[2]))
+        self.mesh = MeshQuad(cook_map(*self.base.p, case.corners), self.base.t)
         self.basis = basis = Basis(self.mesh, ElementVector(ElementQuadP(degree)), intorder=2 * degree + 1)
-        self.load = cook_traction(basis, self.base, 100.0)
+        self.load = cook_traction(basis, self.base, case.force)
         held = basis.get_dofs(lambda x: np.isclose(x[0], 0)).all()
         self.free = np.setdiff1d(np.arange(basis.N), held)
         self.slopes = np.stack([f[0].grad for f in basis.basis], axis=-1).transpose(2, 3, 0, 1, 4)
@@ -71,15 +127,13 @@ class Mesh:
     def energy(self, u, load):
         """Π; infinite where an element is turned over."""
         F = self.deformation(u)
-        J = np.linalg.det(F)
-        if J.min() <= 0:
+        if np.linalg.det(F).min() <= 0:
             return np.inf
-        W = MU / 2 * (np.sum(F * F, axis=(-1, -2)) - 2) - MU * np.log(J) + LAM / 2 * np.log(J) ** 2
-        return np.sum(W * self.basis.dx) - load * self.load @ u
+        return np.sum(self.case.energy(F) * self.basis.dx) - load * self.load @ u
 
     def newton(self, u, load):
         """−∇Π and the stiffness."""
-        P, A = piola(self.deformation(u))
+        P, A = self.case.piola(self.deformation(u))
         A *= self.basis.dx[..., None, None, None, None]
         r = load * self.load
         local = np.einsum("eqij,eqija->ea", P * self.basis.dx[..., None, None], self.slopes, optimize=True)
@@ -132,19 +186,20 @@ class Mesh:
         found[self.free] = splu(self.matrix(mass)).solve(right[self.free])
         return found
 
-    def edge_stretch(self, u, x):
-        """Stretch of the upper edge at distances x from the wall."""
-        _, _, G = at_points(self.basis, u, self.base, np.array([x / 48, np.full(len(x), 1 - 1e-12)]))
-        along = np.array([48.0, 16.0]) / np.hypot(48, 16)
-        return np.linalg.norm((EYE + G) @ along, axis=1)
+    def edge_stretch(self, u, r):
+        """Stretch of the upper edge at distances r from the wall."""
+        along = self.case.corners[2] - self.case.corners[3]
+        length = np.linalg.norm(along)
+        _, _, G = at_points(self.basis, u, self.base, np.array([r / length, np.full(len(r), 1 - 1e-12)]))
+        return np.linalg.norm((EYE + G) @ along / length, axis=1)
 
 
-def biot() -> float:
+def biot(case) -> float:
     """The stretch of a free edge below which waves on it grow, by Stroh's eigenvalue problem of the half plane."""
 
     def impedance(stretch):
-        across = brentq(lambda s: piola(np.diag([stretch, s]))[0][1, 1], 0.2, 5)
-        A = piola(np.diag([stretch, across]))[1]
+        across = brentq(lambda s: case.piola(np.diag([stretch, s]))[0][1, 1], 0.2, 5)
+        A = case.piola(np.diag([stretch, across]))[1]
         Q, R, T = A[:, 0, :, 0], A[:, 0, :, 1] + A[:, 1, :, 0], A[:, 1, :, 1]
         block = np.block([[np.zeros((2, 2)), np.eye(2)], [np.linalg.solve(T, Q), -1j * np.linalg.solve(T, R)]])
         p, V = np.linalg.eig(block)  # u = v exp(i x + p y), decaying into the body y < 0
@@ -155,39 +210,41 @@ def biot() -> float:
     return brentq(impedance, 0.4, 0.8)
 
 
-def main(out):
+def main(name, out):
     """Print the table of meshes and write the array of the last one."""
-    print(f"Biot's limit of the edge's stretch: {biot():.3f}", flush=True)
-    where, weights = cook_points()
+    case = CASES[name]
+    print(f"Biot's limit of the edge's stretch: {biot(case):.3f}", flush=True)
+    where, weights = cook_points(corners=case.corners)
     norm = lambda a: np.sqrt(np.sum(weights * np.sum(a.reshape(len(a), -1) ** 2, 1)))
+    near = 0.0005 * np.array([1, 2.5, 5, 25]) * np.linalg.norm(case.corners[2] - case.corners[3])
     last, table = None, []
-    for n, degree in MESHES:
-        begin, mesh = time.process_time(), Mesh(n, degree)
+    for n, degree in case.meshes:
+        begin, mesh = time.process_time(), Mesh(case, n, degree)
         u, shifted = np.zeros(mesh.basis.N) if last is None else mesh.project(last[0], last[1]), 0
         for load in (0.25, 0.5, 0.75, 1.0) if last is None else (1.0,):
             u, more = mesh.solve(u, load)
             shifted += more
         points, value, G = at_points(mesh.basis, u, mesh.base, where)
         F = EYE + G
-        sigma = piola(F)[0] @ np.swapaxes(F, 1, 2) / np.linalg.det(F)[:, None, None]
-        change = [np.nan] * (1 + len(DISTANCES))
+        sigma = case.piola(F)[0] @ np.swapaxes(F, 1, 2) / np.linalg.det(F)[:, None, None]
+        change = [np.nan] * (1 + len(case.distances))
         if last is not None:
-            away = np.linalg.norm(points - np.array([0.0, 44.0]), axis=1)
-            kept = [(away > r)[:, None, None] for r in DISTANCES]
+            away = np.linalg.norm(points - np.array(case.corner), axis=1)
+            kept = [(away > r)[:, None, None] for r in case.distances]
             change = [norm(value - last[2]) / norm(value), *(norm(k * (sigma - last[3])) / norm(sigma) for k in kept)]
         table.append((n, degree, mesh.basis.N, mesh.energy(u, 1.0), *change))
-        stretch = mesh.edge_stretch(u, np.array([0.02, 0.05, 0.1, 0.5]))
         print(
-            f"n {n}, degree {degree}, {mesh.basis.N} unknowns: Π {table[-1][3]:.8f}, change of u {change[0]:.1e}, of "
-            f"stress everywhere and beyond {DISTANCES[1:]} {' '.join(f'{c:.1e}' for c in change[1:])}; edge's stretch "
-            f"0.02, 0.05, 0.1, 0.5 from the wall {np.round(stretch, 3)}; {shifted} steps shifted, "
-            f"{time.process_time() - begin:.1f} CPU s",
+            f"n {n}, degree {degree}, {mesh.basis.N} unknowns: Π {table[-1][3]:.10g}, change of u {change[0]:.1e}, of "
+            f"stress everywhere and beyond {case.distances[1:]} {' '.join(f'{c:.1e}' for c in change[1:])}; edge's "
+            f"stretch {np.round(near, 4)} from the wall {np.round(mesh.edge_stretch(u, near), 3)}; {shifted} steps "
+            f"shifted, {time.process_time() - begin:.1f} CPU s",
             flush=True,
         )
         last = (mesh, u, value, sigma)
+    beyond = f", by {change[3]:.1e} beyond {case.distances[2]:g} from the corner {case.corner}"
     source = (
         f"scikit-fem, degree {degree}, {mesh.basis.N} unknowns, stress changed by {change[1]:.1e} on the last "
-        f"refinement, by {change[3]:.1e} beyond 1 from the corner in compression"
+        f"refinement{beyond}"
     )
     np.savez_compressed(
         out, points=points, weights=weights, displacement=value, stress=sigma, table=np.array(table), source=source
@@ -195,4 +252,4 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -38,8 +38,9 @@ def gauss(n):
     return (t + 1) / 2, w / 2
 
 
-def cook_map(s, t):
-    a, b, c, d = CORNERS[:, :, None]
+def cook_map(s, t, corners=CORNERS):
+    """The unit square's bilinear image with these corners."""
+    a, b, c, d = corners[:, :, None]
     return (1 - t) * (a + s * (b - a)) + t * (d + s * (c - d))
 
 
@@ -54,12 +55,12 @@ def cook_mesh(n, grade=5.0):
     return base, MeshQuad(cook_map(*base.p), base.t)
 
 
-def cook_points(n=20):
-    """Points (s, t) and weights of the reference's norms."""
+def cook_points(n=20, corners=CORNERS):
+    """Points (s, t) of the unit square and weights of the reference's norms."""
     t, w = gauss(n)
     S, T = (a.ravel() for a in np.meshgrid(t, t, indexing="ij"))
     W = np.outer(w, w).ravel()
-    a, b, c, d = CORNERS[:, :, None]
+    a, b, c, d = corners[:, :, None]
     ds = (1 - T) * (b - a) + T * (c - d)
     dt = (d + S * (c - d)) - (a + S * (b - a))
     return np.array([S, T]), W * np.abs(ds[0] * dt[1] - ds[1] * dt[0])
@@ -96,7 +97,9 @@ def linear_stress(G, lam, mu):
 
 
 def cook_traction(basis, base, force):
-    """A constant shear on the right edge, by Gauss points placed through the unit square `base` is a mesh of."""
+    """A constant traction of resultant (force_x, force_y) on the right edge, by Gauss points placed through the unit
+    square `base` is a mesh of.
+    """
     b = np.zeros(basis.N)
     edges = np.unique(base.p[1])
     t, w = gauss(8)
@@ -105,8 +108,8 @@ def cook_traction(basis, base, force):
         cells = np.full(len(t), base.element_finder()(*middle)[0])
         local = local_in(base, np.array([np.ones_like(t), low + t * (high - low)]), cells)
         for i in range(basis.Nbfun):
-            phi = basis.elem.gbasis(basis.mapping, local, i, tind=cells)[0].value[1, :, 0]
-            b[basis.element_dofs[i, cells[0]]] += np.sum(w * phi) * (high - low) * force
+            phi = basis.elem.gbasis(basis.mapping, local, i, tind=cells)[0].value[:, :, 0]
+            b[basis.element_dofs[i, cells[0]]] += force @ (phi @ w) * (high - low)
     return b
 
 
@@ -117,7 +120,7 @@ def cook(n):
     (base, mesh), element = cook_mesh(n), ElementVector(ElementQuadP(DEGREE))
     basis = Basis(mesh, element, intorder=2 * DEGREE + 1)
     K = asm(BilinearForm(lambda u, v, w: 2 * mu * ddot(sym_grad(u), sym_grad(v)) + lam * div(u) * div(v)), basis)
-    b = cook_traction(basis, base, 1.0)
+    b = cook_traction(basis, base, (0.0, 1.0))
     u = solve(*condense(K, b, D=basis.get_dofs(lambda x: np.isclose(x[0], 0)).all()))
     where, weights = cook_points()
     points, value, G = at_points(basis, u, base, where)
@@ -133,7 +136,7 @@ def cook_incompressible(n):
     A = asm(BilinearForm(lambda u, v, w: 2 * mu * ddot(sym_grad(u), sym_grad(v))), basis)
     B = asm(BilinearForm(lambda u, q, w: div(u) * q), basis, pressure)
     C = asm(BilinearForm(lambda p, q, w: p * q / lam), pressure)
-    b = cook_traction(basis, base, 100.0)
+    b = cook_traction(basis, base, (0.0, 100.0))
     D = basis.get_dofs(lambda x: np.isclose(x[0], 0)).all()
     x = solve(*condense(bmat([[A, B.T], [B, -C]], "csr"), np.concatenate([b, np.zeros(pressure.N)]), D=D))
     u, p = x[: basis.N], x[basis.N :]

@@ -8,8 +8,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
+# XLA's own matrix products instead of those of YNNPACK, whose graphs are built in a program's first call (0.1 to 0.3 ms
+# for each product): for programs that run once. XLA takes no empty list, so a kind that nothing here has stands for it.
+RUN_ONCE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 
-def quickly(**more: bool) -> dict[str, Any] | None:
+
+def quickly(**more: bool | str) -> dict[str, Any] | None:
     """`compiler_options` of `jax.jit` for programs of many small kernels on a CPU: LLVM's level 1 instead of 3.
 
     Changes no result. A training step of a potential compiles in 8.3 instead of 10.5 CPU-s, energy and forces in 2.6

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import numpy as np
 
-from .._compile import quickly
+from .._compile import RUN_ONCE, quickly
 
 
 class Clock:
@@ -29,10 +28,9 @@ class Clock:
         return time.process_time() - self.started - self.compile
 
     def call(self, function: Callable, *args):
-        """function(*args), compiled once per shape; waits for the result. Arrays of numpy are moved to the device
-        first, as they are: `jnp.asarray` would compile a program for each shape.
+        """function(*args), compiled once per shape; waits for the result. Arrays may be numpy's: they move to the
+        device all at once.
         """
-        args = jax.tree.map(lambda a: jax.device_put(a) if isinstance(a, np.ndarray) else a, args)
         arrays, static = eqx.partition(args, eqx.is_array)
         leaves, tree = jax.tree.flatten(arrays)
         others, other_tree = jax.tree.flatten(static)
@@ -40,7 +38,7 @@ class Clock:
         if key not in self._compiled:
             begin = time.process_time()
             # `others` is kept: ids stay unique only while their objects live
-            jitted = eqx.filter_jit(function, compiler_options=quickly())  # pyright: ignore[reportCallIssue]
+            jitted = eqx.filter_jit(function, compiler_options=quickly(**RUN_ONCE))  # pyright: ignore[reportCallIssue]
             self._compiled[key] = (jitted.lower(*args).compile(), others)
             self.compile += time.process_time() - begin
         return jax.block_until_ready(self._compiled[key][0](*args))

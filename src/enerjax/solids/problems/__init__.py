@@ -15,6 +15,7 @@ from .singular import cook as cook
 from .singular import cook_incompressible as cook_incompressible
 from .singular import cook_neo_hookean as cook_neo_hookean
 from .singular import finite_plate as finite_plate
+from .singular import pulled_strip as pulled_strip
 from .singular import twisted_block as twisted_block
 from .space import boussinesq as boussinesq
 from .space import manufactured_3d as manufactured_3d

@@ -1,5 +1,5 @@
-"""Problems without a closed form, against finite elements that ship as arrays: Cook's membrane, the finite plate with
-a hole, a block bent and twisted.
+"""Problems without a closed form, against finite elements that ship as arrays: Cook's membrane, a strip pulled at
+finite strain, the finite plate with a hole, a block bent and twisted.
 
 The arrays in `data/` were made by `benchmarks/solids/references.py` and `reference_neo_hookean.py` (scikit-fem, high
 order on graded meshes) and `reference_block.py` (FElupe); the table of meshes is inside, and `source` says what was
@@ -94,6 +94,31 @@ def cook_neo_hookean() -> Problem:
     material = NeoHookean.from_young(240.565, 0.3)
     method = Ritz(features=200, interior=28, boundary=40)
     return _cook("cook_neo_hookean", "Cook's membrane, neo-Hookean", material, 3 - 4 * 0.3, 100.0, method)
+
+
+def pulled_strip() -> Problem:
+    """A neo-Hookean strip clamped at one end and pulled at the other, in plane strain: E = 10, ν = 0.3, 2 × 1, dead
+    traction (3, 0.1).
+
+    Both clamped corners are in tension (the edges' stretch is 2 at 0.001 from them), where strain is singular but the
+    solution is smooth around: unlike `cook_neo_hookean`, references converge.
+    """
+    vertices = ((0.0, 0.0), (2.0, 0.0), (2.0, 1.0), (0.0, 1.0))
+    # small-strain powers at the clamped corners; the field's factor x takes one power of r off
+    powers = [p - 1 for p in exponents(math.pi / 2, 1, 3 - 4 * 0.3, below=2.0)]
+    clamped = tuple(corner((0.0, y), (1.0, 1.0 - 2 * y), powers, 1.0, 5) for y in (0.0, 1.0))
+    loaded = tuple(corner((2.0, y), (-1.0, 1.0 - 2 * y), [1.0], 1.0, 5, logarithm=True) for y in (0.0, 1.0))
+    return Problem(
+        Polygon(vertices, ("bottom", "right", "top", "left"), graded=True),
+        NeoHookean.from_young(10.0, 0.3),
+        {"left": Clamped(), "right": Traction((3.0, 0.1)), "bottom": Free(), "top": Free()},
+        name="pulled_strip",
+        title="Strip clamped at one end and pulled",
+        reference=reference("pulled_strip"),
+        basis=(*clamped, *loaded),
+        quantities={"elongation": lambda s: s.displacement(jnp.array([[2.0, 0.5]]))[0, 0]},
+        method=Ritz(features=200, interior=28, boundary=40),
+    )
 
 
 def finite_plate() -> Problem:
