@@ -1,7 +1,7 @@
 """DeepXDE on the same problems: error against CPU seconds, Adam then L-BFGS.
 
     pip install deepxde torch           # an environment of its own
-    python benchmarks/solids/peer_deepxde.py manufactured|kirsch|thick_cylinder SECONDS [HIDDEN ...]
+    python benchmarks/solids/peer_deepxde.py manufactured|kirsch|thick_cylinder|cantilever SECONDS [HIDDEN ...]
 
 DeepXDE's own elasticity_plate.py: five outputs (u, v, σ_xx, σ_yy, σ_xy), boundary values built in
 where that example builds them in, first-order residuals; PyTorch backend, float64, one thread. Adam (1e-3) has

@@ -1,7 +1,7 @@
 """jinns on the same problem: error against CPU seconds, with its natural gradient, its SSBroyden, or Adam.
 
     pip install jinns                   # an environment of its own
-    python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [manufactured|thick_cylinder]
+    python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [manufactured|thick_cylinder|cantilever]
 
 Problems in the formulation of peer_deepxde.py (five outputs, boundary values built in), float64, 2-24-24-5
 tanh. Each `jinns.solve` compiles again: one of a single iteration is timed first and taken off. Compilation varies by a

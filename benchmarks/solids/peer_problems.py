@@ -1,8 +1,9 @@
 """The problems peers are given, as closed forms over any array module (numpy, torch, jax.numpy).
 
 Haghighat's plane-strain plate (λ = 1, μ = 1/2, Q = 4) on the unit square; Kirsch's plate: the quarter [0, 4]² with a
-hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x; and Lamé's cylinder, 1 ≤ r ≤ 4 under unit inner
-pressure, a quarter in polar coordinates, where every boundary condition can be built in. Stress as (σ_xx, σ_yy, σ_xy),
+hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x; Lamé's cylinder, 1 ≤ r ≤ 4 under unit inner
+pressure, a quarter in polar coordinates, where every boundary condition can be built in; and Timoshenko's cantilever,
+8 × 2, E = 1, ν = 0.3, plane stress, under a load that makes the largest stress 1. Stress as (σ_xx, σ_yy, σ_xy),
 or (σ_rr, σ_θθ, σ_rθ) with displacement (u_r, u_θ).
 """
 
@@ -147,7 +148,38 @@ class Lame(Cartesian):
         return x, y, x
 
 
-PROBLEMS = {"manufactured": Manufactured, "kirsch": Kirsch, "thick_cylinder": Lame}
+class Cantilever(Cartesian):
+    """Timoshenko & Goodier, §21."""
+
+    nu, load, length = 0.3, 1 / 12, 8.0
+    lam, mu = nu / (1 - nu**2), 1 / (2 * (1 + nu))
+    lower, upper = (0.0, -1.0), (8.0, 1.0)
+
+    def displacement(self, xp, x, y):
+        c, nu, L = self.load / 4, self.nu, self.length
+        u = c * y * ((6 * L - 3 * x) * x + (2 + nu) * (y**2 - 1))
+        return u, -c * (3 * nu * y**2 * (L - x) + (4 + 5 * nu) * x + (3 * L - x) * x**2)
+
+    def stress(self, xp, x, y):
+        return 1.5 * self.load * (self.length - x) * y, 0 * x, -0.75 * self.load * (1 - y**2) + 0 * x
+
+    def divergence(self, xp, x, y):
+        return 0 * x, 0 * x
+
+    def hard(self, xp, x, y, f):
+        """Displacement at the clamped end, tractions on the other three sides; outputs of order one."""
+        u, v = self.displacement(xp, 0 * x, y)
+        wall, free, tip = x / self.length, 1 - y**2, 1 - x / self.length
+        shear = self.stress(xp, x, y)[2]
+        return u + 20 * wall * f[0], v + 20 * wall * f[1], tip * f[2], free * f[3], shear + free * tip * f[4]
+
+    def grid(self, n=81):
+        """Test points and weights."""
+        x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, 8, n), np.linspace(-1, 1, n), indexing="ij"))
+        return x, y, np.ones_like(x)
+
+
+PROBLEMS = {"manufactured": Manufactured, "kirsch": Kirsch, "thick_cylinder": Lame, "cantilever": Cantilever}
 
 
 def errors(problem, x, y, w, fields):

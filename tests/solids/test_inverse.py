@@ -109,6 +109,18 @@ def test_a_law_from_full_fields_and_a_reaction():
     assert abs(float(jnp.mean(plain)) - 1) < 0.1
     assert abs(float(jnp.mean(squares)) - 1) < 0.1
     assert jnp.mean(after) < 0.8 * jnp.mean(before)
+    # intervals of a law are laws; with unknown noise they are wider by Student's quantile and √(χ²/freedom)
+    top = {"top": jnp.stack([0 * pull, pull])[None]}
+    noisy = prepared.misfit(u[None] + 1e-4 * jr.normal(jr.key(5), (1, *u.shape)), top, (1e-4, 1e-3))
+    noisy = noisy.weigh(truth, adjust=True)
+    fit = levenberg_marquardt(noisy, truth)
+    known, unknown = (readings.intervals(noisy, fit.value, noise_known=k) for k in (True, False))
+    freedom = noisy.residual(truth).size - 2
+    wider = (2 * noisy(fit.value) / freedom) ** 0.5 * readings.quantile(0.9, freedom) / readings.quantile(0.9)
+    for name in ("lam", "mu"):
+        low, high = (getattr(end, name) for end in known)
+        assert low < getattr(truth, name) < high and isinstance(known[0], NeoHookean)
+        assert jnp.allclose(getattr(unknown[1], name) - getattr(unknown[0], name), wider * (high - low), rtol=1e-9)
     with pytest.raises(ValueError, match="'right'"):
         prepared.misfit(u[None], {"right": jnp.zeros((1, 2))}, (1e-4, 1e-3))
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 from scipy.special import ndtri, stdtrit
 
@@ -126,28 +127,28 @@ def quantile(level: float, freedom: int | None = None) -> float:
     return float(ndtri(p) if freedom is None else stdtrit(freedom, p))
 
 
-def intervals(
-    energy: Energy, x: Float[Array, " K"], *, level: float = 0.9, noise_known: bool = True
-) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+def intervals(energy: Energy, x: PyTree, *, level: float = 0.9, noise_known: bool = True) -> tuple[PyTree, PyTree]:
     """Lower and upper ends of Laplace's intervals about a minimum of a misfit (readings, or readings plus a prior).
 
     Args:
-        energy: ½‖r‖² with readings weighted by their noise.
-        x: its minimum.
+        energy: ½‖r‖² with readings weighted by their noise; of a law by virtual work (`LawMisfit`) too.
+        x: its minimum: an array, or any pytree of numbers (a material), of which both ends are then one too.
         level: the probability that an interval is to hold.
-        noise_known: whether the noise is the readings' own; if not, its size is estimated from the residual.
+        noise_known: whether the noise is the readings' own; if not, its size is estimated from the residual. Virtual
+            work linearises what noise does, so its residual is larger than the noise and its intervals need this.
 
     Raises:
         ValueError: unknown noise beside a prior (whose spread is no reading's noise), or no readings to spare.
     """
     with jax.enable_x64(True):
-        r, J = eqx.filter_jit(jacobian)(energy, x)
+        flat, back = ravel_pytree(jax.tree.map(lambda v: jnp.asarray(v, float), x))
+        r, J = eqx.filter_jit(jacobian)(energy, back(flat))
         if noise_known:
             half = quantile(level)
         else:
-            half = quantile(level, _freedom(energy, r.size, x.size)) * jnp.sqrt(r @ r / (r.size - x.size))
+            half = quantile(level, _freedom(energy, r.size, flat.size)) * jnp.sqrt(r @ r / (r.size - flat.size))
         half = half * jnp.linalg.norm(jnp.linalg.pinv(J), axis=1)
-        return x - half, x + half
+        return back(flat - half), back(flat + half)
 
 
 def _freedom(energy, readings: int, unknowns: int) -> int:

@@ -80,7 +80,7 @@ def mean_weights(*points: Points) -> Points:
     """
     mean = lambda w: np.asarray(w) / np.sum(np.asarray(w))
     columns = zip(*((np.asarray(p.x), mean(p.w), np.asarray(p.normal)) for p in points), strict=True)
-    return Points(*map(np.concatenate, columns))
+    return Points(*jax.device_put([np.concatenate(c) for c in columns]))
 
 
 def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
