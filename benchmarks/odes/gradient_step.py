@@ -9,7 +9,8 @@ batch256 the same, 100 points, batch 256
 lotka    Lotka–Volterra, 4 parameters, 21 points, one trajectory
 
 Rows marked `ode.softplus` have this library's softplus in the network instead of jax.nn.softplus: the same function, to
-rounding. `--write DIR` saves weights and data, which peers_torch.py reads: same network, tolerance and data; with
+rounding. diffrax starts with the tutorial's step, the first interval of the data; `dt0=None` has it choose, as the
+others do. `--write DIR` saves weights and data, which peers_torch.py reads: same network, tolerance and data; with
 `--torch PYTHON` (of an environment with the torch libraries) it is run between the rounds, so that load slows
 all alike. `--only WORD` leaves out the rows without the word.
 """
@@ -20,7 +21,9 @@ import re
 import subprocess
 import time
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+# one thread for all: XLA's pool has as many as there are cores otherwise, and its idle threads spin, which counts
+os.environ.setdefault("PJRT_NPROC", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import diffrax
 import jax
@@ -83,7 +86,7 @@ def candidates(field, ts):
     span = dict(rtol=RTOL, atol=ATOL)
     first = float(ts[1] - ts[0])
 
-    def diff(adjoint, max_steps=4096):
+    def diff(adjoint, max_steps=4096, first=first):
         def run(params, y):
             return diffrax.diffeqsolve(
                 diffrax.ODETerm(field), diffrax.Tsit5(), float(ts[0]), float(ts[-1]), first, y, args=params,
@@ -94,9 +97,10 @@ def candidates(field, ts):
         return run
 
     return {
-        "enerjax, default (Replay)": lambda p, y: path.solve(field, y, ts, p, dt0=first, **span),
+        "enerjax, default (Replay)": lambda p, y: path.solve(field, y, ts, p, **span),
         "enerjax, substeps=1 (scan, Tsit5)": lambda p, y: path.solve(field, y, ts, p, substeps=1),
         "diffrax, defaults": diff(diffrax.RecursiveCheckpointAdjoint()),
+        "diffrax, defaults, dt0=None": diff(diffrax.RecursiveCheckpointAdjoint(), first=None),
         "diffrax, max_steps=256=checkpoints": diff(diffrax.RecursiveCheckpointAdjoint(checkpoints=256), 256),
     }
 
