@@ -10,7 +10,8 @@ Verlet): the same one gradient a step. Then temporary memory of the compiled gra
 import os
 import time
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+os.environ.setdefault("PJRT_NPROC", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 os.environ["EQX_ON_ERROR"] = "nan"
 
 import diffrax
