@@ -183,6 +183,17 @@ def test_lanes_that_refuse_steps_in_different_turns():
         np.testing.assert_allclose(ours, true, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Bosh3()], ids=["Tsit5", "Bosh3"])
+def test_steps_do_not_depend_on_the_unit_of_time(solver):
+    """The same path in seconds and in units of 2¹⁰ s: the first step is of the path, so all others are."""
+    field = lambda t, y, rate: rate * jnp.stack([(0.55 - 0.028 * y[1]) * y[0], (-0.8 + 0.024 * y[0]) * y[1]])
+    ts = jnp.linspace(0.0, 20.0, 5)
+    run = jax.jit(lambda rate: path.integrate(field, jnp.array([30.0, 4.0]), ts / rate, rate, solver=solver))
+    first, *others = (run(rate) for rate in (1.0, 1024.0, 1 / 1024))
+    for other in others:
+        assert other.steps == first.steps and jnp.array_equal(other.ys, first.ys)
+
+
 def test_a_solver_of_high_order_and_its_interpolation():
     """Dormand–Prince 8(7), whose interpolation is of degree six."""
     field, y0, ts, p = ZOO["lotka"]

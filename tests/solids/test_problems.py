@@ -138,6 +138,11 @@ def test_cook_against_finite_elements():
     assert errors["displacement_relative_l2"] < 1e-4 and errors["stress_relative_l2"] < 1e-2
 
 
+def test_a_strip_pulled_at_finite_strain_against_finite_elements():
+    errors = solve(problems.pulled_strip(), 0, method=Ritz(features=80, interior=16, boundary=24)).errors()
+    assert errors["displacement_relative_l2"] < 2e-5 and errors["stress_relative_l2"] < 1e-3
+
+
 def test_a_pressure_keeps_the_stress_of_a_nearly_incompressible_body():
     """Lamé's cylinder at ν = 0.4999 by the energy form; λ tr ε in its place is wrong by 2.1 with 40 features."""
     pure = problems.thick_cylinder(poisson=0.4999)
