@@ -74,7 +74,7 @@ def fields():
     return zoo
 
 
-def hairer(law, y, f, size):
+def hairer(law, span, y, f, size):
     """Hairer, Nørsett and Wanner, section II.4."""
     d0, d1 = rms(y / size), rms(f / size)
     guess = 0.01 * d0 / d1
@@ -82,10 +82,11 @@ def hairer(law, y, f, size):
     return np.minimum(100 * guess, (0.01 / np.maximum(d1, d2)) ** (1 / law.tableau.order))
 
 
-def ours(law, y, f, size):
+def ours(law, span, y, f, size):
     """`path.march`'s."""
     norm = lambda v: jnp.sqrt(jnp.mean(v * v, axis=-1))
-    return np.asarray(_first_step(law, (), jnp.zeros(len(y)), jnp.asarray(y), jnp.asarray(f), norm, lambda _: size))
+    t0, span = jnp.zeros(len(y)), jnp.full(len(y), span)
+    return np.asarray(_first_step(law, (), t0, span, jnp.asarray(y), jnp.asarray(f), norm, lambda _: size))
 
 
 def tries(law, y, end, rtol, atol, first):
@@ -94,7 +95,7 @@ def tries(law, y, end, rtol, atol, first):
     weigh = lambda weights, k: sum(w * v for w, v in zip(weights, k, strict=False))
     size = lambda *v: atol + rtol * np.max(np.abs(np.stack(v)), axis=0)
     t, kept, refused, f = np.zeros(len(y)), 0, 0, field([], 0.0, y)
-    h = first(law, y, f, size(y))
+    h = first(law, end, y, f, size(y))
     while np.any(t < end):
         alive = t < end
         h = np.where(alive, np.minimum(h, end - t), 0.0)

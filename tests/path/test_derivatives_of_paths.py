@@ -185,13 +185,20 @@ def test_lanes_that_refuse_steps_in_different_turns():
 
 @pytest.mark.parametrize("solver", [diffrax.Tsit5(), diffrax.Bosh3()], ids=["Tsit5", "Bosh3"])
 def test_steps_do_not_depend_on_the_unit_of_time(solver):
-    """The same path in seconds and in units of 2¹⁰ s: the first step is of the path, so all others are."""
+    """The same path in seconds and in units of 2¹⁰ s: the first step is of the path, so all others are. Also from zero,
+    and from a point where nothing moves at first.
+    """
     field = lambda t, y, rate: rate * jnp.stack([(0.55 - 0.028 * y[1]) * y[0], (-0.8 + 0.024 * y[0]) * y[1]])
+    pushed = lambda t, y, rate: rate * jnp.stack([y[1], 1.0 - y[0] - 0.1 * y[1]])
+    late = lambda t, y, rate: rate * jnp.stack([(rate * t) ** 4 + y[1], -y[0]])
     ts = jnp.linspace(0.0, 20.0, 5)
-    run = jax.jit(lambda rate: path.integrate(field, jnp.array([30.0, 4.0]), ts / rate, rate, solver=solver))
-    first, *others = (run(rate) for rate in (1.0, 1024.0, 1 / 1024))
-    for other in others:
-        assert other.steps == first.steps and jnp.array_equal(other.ys, first.ys)
+    how = dict(solver=solver, rtol=1e-4, atol=1e-6)
+    for law, start in ((field, [30.0, 4.0]), (pushed, [0.0, 0.0]), (late, [0.0, 0.0])):
+        run = jax.jit(lambda rate: path.integrate(law, jnp.array(start), ts / rate, rate, **how))  # noqa: B023
+        first, *others = (run(rate) for rate in (1.0, 1024.0, 1 / 1024))
+        for other in others:
+            assert other.steps == first.steps and jnp.array_equal(other.ys, first.ys)
+            assert other.code == 0 and jnp.all(jnp.isfinite(other.ys))
 
 
 def test_a_solver_of_high_order_and_its_interpolation():
