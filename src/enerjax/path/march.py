@@ -193,7 +193,8 @@ def march(law: Law, max_steps: int, choose: bool, observe: bool, consts, y, ts, 
     size = lambda *ys: atol[..., None] + rtol[..., None] * jnp.max(jnp.stack([jnp.abs(v) for v in ys]), axis=0)
 
     f = law(consts, t0, y)
-    h = _first_step(law, consts, t0, end - t0, y, f, rms, size) if choose else h0
+    span = jnp.where(end > t0, end - t0, 1.0)
+    h = _first_step(law, consts, t0, span, y, f, rms, size) if choose else h0
 
     healthy = jnp.all(jnp.isfinite(y) & jnp.isfinite(f), axis=-1)
     code = jnp.where(end >= t0, jnp.where(healthy, ARRIVED, BAD_START), BAD_TIMES).astype(jnp.int32)

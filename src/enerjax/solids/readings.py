@@ -134,8 +134,8 @@ def intervals(energy: Energy, x: PyTree, *, level: float = 0.9, noise_known: boo
         energy: ½‖r‖² with readings weighted by their noise; of a law by virtual work (`LawMisfit`) too.
         x: its minimum: an array, or any pytree of numbers (a material), of which both ends are then one too.
         level: the probability that an interval is to hold.
-        noise_known: whether the noise is the readings' own; if not, its size is estimated from the residual. Virtual
-            work linearises what noise does, so its residual is larger than the noise and its intervals need this.
+        noise_known: whether the noise is the readings' own; if not, its size is estimated from the residual, to which
+            virtual work adds a little by linearising what noise does: its intervals are then on the wide side.
 
     Raises:
         ValueError: unknown noise beside a prior (whose spread is no reading's noise), or no readings to spare.
