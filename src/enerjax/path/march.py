@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-WHOLE, BLOCK = 8192, 8  # the adjoint of the interpolation: above so many numbers, so many output times at once
+WHOLE, BLOCK = 8192, 20  # the adjoint of the interpolation: above so many numbers, so many output times at once
 
 ARRIVED, OUT_OF_STEPS, UNDERFLOW, BAD_START, BAD_TIMES = range(5)
 
