@@ -73,30 +73,30 @@ class Case:
 
 CASES = {
     "cook_neo_hookean": Case(
-        CORNERS,
-        240.565,
-        0.3,
-        np.array([0.0, 100.0]),
-        ((8, 6), (12, 6), (16, 6), (16, 8)),
-        (2.0, 4.0, 3.0),
-        (0.0, 44.0),
-        (0.0, 0.5, 1.0, 2.0, 4.0),
+        corners=CORNERS,
+        young=240.565,
+        poisson=0.3,
+        force=np.array([0.0, 100.0]),
+        meshes=((8, 6), (12, 6), (16, 6), (16, 8)),
+        sides=(2.0, 4.0, 3.0),
+        corner=(0.0, 44.0),
+        distances=(0.0, 0.5, 1.0, 2.0, 4.0),
     ),
     "pulled_strip": Case(
-        np.array([(0, 0), (2, 0), (2, 1), (0, 1)], float),
-        10.0,
-        0.3,
-        np.array([3.0, 0.1]),
-        ((8, 6), (12, 6), (18, 6), (24, 6)),
-        (5.0, 4.0, 4.0),
-        (0.0, 1.0),
-        (0.0, 0.01, 0.1),
+        corners=np.array([(0, 0), (2, 0), (2, 1), (0, 1)], float),
+        young=10.0,
+        poisson=0.3,
+        force=np.array([3.0, 0.1]),
+        meshes=((8, 6), (12, 6), (18, 6), (24, 6)),
+        sides=(5.0, 4.0, 4.0),
+        corner=(0.0, 1.0),
+        distances=(0.0, 0.01, 0.1),
     ),
 }
 
 
 class Mesh:
-    """Quadrilaterals of one degree on the membrane, with whole elements' matrices at once."""
+    """Quadrilaterals of one degree on the body of a case, with whole elements' matrices at once."""
 
     def __init__(self, case, n, degree):
         self.case = case
