@@ -64,7 +64,9 @@ def evaluation(numbers, positions, cell=None):
 tasks = {
     "ef_molecule": evaluation(data["Z"], data["R"][0]),
     "train_batch5": training_step(5),
+    "train_batch64": training_step(64),
     "ef_water192": evaluation(*water_box(4)),
     "ef_water648": evaluation(*water_box(6)),
+    "ef_water5184": evaluation(*water_box(12)),
 }
 serve(tasks, {"channels": channels, "parameters": sum(x.size for x in jax.tree.leaves(params))})

@@ -1,9 +1,9 @@
-"""Worker of `race.py`: mace-torch (its own environment)."""
+"""Worker of `race.py`: mace-torch (its own environment), as it comes or with the kernels of cuequivariance."""
 
 import sys
 import warnings
 
-from race_common import CUTOFF, ISOLATED, SPECIES, bpa, serve, water_box  # first: it takes stdout
+from race_common import CUTOFF, GPU, ISOLATED, SPECIES, bpa, serve, water_box  # first: it takes stdout
 
 warnings.filterwarnings("ignore")
 import mace  # noqa: F401 (sets what e3nn needs to import)
@@ -20,12 +20,13 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float32)
 data, train, _ = bpa(sys.argv[1])
 channels = int(sys.argv[2])
+device = torch.device("cuda" if GPU else "cpu")
 table = tools.AtomicNumberTable(list(SPECIES))
 
 
 def build():
     torch.manual_seed(0)
-    return modules.ScaleShiftMACE(
+    model = modules.ScaleShiftMACE(
         r_max=CUTOFF,
         num_bessel=8,
         num_polynomial_cutoff=5,
@@ -44,7 +45,12 @@ def build():
         radial_type="bessel",
         atomic_inter_scale=float(data["F"].std()),
         atomic_inter_shift=float(data["Eint"][train].mean() / 27),
-    )
+    ).to(device)
+    if "cueq" in sys.argv:
+        from mace.cli.convert_e3nn_cueq import run
+
+        model = run(model, device=str(device)).to(device)
+    return model
 
 
 def graph(positions, numbers, energy=0.0, forces=None, cell=None):
@@ -60,7 +66,12 @@ def graph(positions, numbers, energy=0.0, forces=None, cell=None):
 
 
 def collate(graphs):
-    return next(iter(torch_geometric.dataloader.DataLoader(graphs, batch_size=len(graphs), shuffle=False)))
+    return next(iter(torch_geometric.dataloader.DataLoader(graphs, batch_size=len(graphs), shuffle=False))).to(device)
+
+
+def finished():
+    if GPU:
+        torch.cuda.synchronize()
 
 
 def frame(k):
@@ -76,7 +87,8 @@ def training_step(model, size):
     wanted = {"forces": True, "virials": False, "stress": False}
 
     def run():
-        take_step(model, loss, batches[count[0] % 4], optimizer, average, wanted, 10.0, torch.device("cpu"))
+        take_step(model, loss, batches[count[0] % 4], optimizer, average, wanted, 10.0, device)
+        finished()
         count[0] += 1
 
     return run
@@ -84,7 +96,12 @@ def training_step(model, size):
 
 def evaluation(model, numbers, positions, cell=None):
     one = collate([graph(positions, numbers, cell=cell)]).to_dict()
-    return lambda: model(one, training=False, compute_force=True)
+
+    def run():
+        model(one, training=False, compute_force=True)
+        finished()
+
+    return run
 
 
 if __name__ == "__main__":
@@ -92,7 +109,9 @@ if __name__ == "__main__":
     tasks = {
         "ef_molecule": evaluation(model, data["Z"], data["R"][0]),
         "train_batch5": training_step(model, 5),
+        "train_batch64": training_step(model, 64),
         "ef_water192": evaluation(model, *water_box(4)),
         "ef_water648": evaluation(model, *water_box(6)),
+        "ef_water5184": evaluation(model, *water_box(12)),
     }
     serve(tasks, {"channels": channels, "parameters": sum(p.numel() for p in model.parameters())}, warm=4)

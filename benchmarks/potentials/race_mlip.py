@@ -95,7 +95,9 @@ if __name__ == "__main__":
     tasks = {
         "ef_molecule": evaluation(data["Z"], data["R"][0]),
         "train_batch5": training_step(5),
+        "train_batch64": training_step(64),
         "ef_water192": evaluation(*water_box(4)),
         "ef_water648": evaluation(*water_box(6)),
+        "ef_water5184": evaluation(*water_box(12)),
     }
     serve(tasks, {"channels": channels, "parameters": int(sum(x.size for x in jax.tree.leaves(field.params)))})

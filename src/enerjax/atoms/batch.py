@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._precision import full_precision
 from .dataset import Dataset, Frame
 from .neighbours import neighbour_list
 
@@ -61,6 +62,7 @@ class Batch(eqx.Module):
         return jax.tree.map(lambda x: x[rows], self)
 
 
+@full_precision
 def vectors(batch: Batch, positions: Float[Array, "B n 3"], cell, cutoff: float) -> Float[Array, "B*n K 3"]:
     """Neighbour vectors of all atoms; what is no neighbour lies at (2 cutoff, 0, 0), without gradient."""
     frames, n, _ = positions.shape
@@ -102,6 +104,7 @@ def energies(model, batch: Batch, positions, cell) -> Float[Array, " B"]:
     return model.energies(r, kind, taker(batch)).reshape(batch.species.shape).sum(1)
 
 
+@full_precision
 def predict(model, batch: Batch, stress: bool) -> tuple[Array, Array, Array | None]:
     """Energies [B], forces [B, n, 3] and, if asked for, stresses [B, 3, 3], from one reverse pass."""
     if not stress:

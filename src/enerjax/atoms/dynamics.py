@@ -16,6 +16,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from .._array import Key, Scalar
+from .._precision import full_precision
 from ..energy.response import energy_and_force
 from ..energy.response import energy_forces_stress as _energy_forces_stress
 from ..flow.ensemble import CellRescaling, Chain, NoseHoover, VelocityRescaling, stretch
@@ -252,6 +253,7 @@ class NPT(AbstractEnsemble):
         return state.phase.hamiltonian(mass) + self.cell.pressure * state.volume - state.given
 
 
+@full_precision
 def internal_pressure(stress, volume, z: Phase, mass: Any) -> Float[Array, "3 3"]:
     """P_int = (1/V) Σ p⊗p/m − σ [eV/Å³], for the potential stress σ."""
     return mass.velocity(z.momentum).T @ z.momentum / volume - stress

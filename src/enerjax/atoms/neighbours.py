@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from .._precision import full_precision
 from .pairs import pairs
 from .structure import Structure
 
@@ -76,6 +77,7 @@ class Neighbours(eqx.Module):
         return self.grid is None
 
 
+@full_precision
 def displacements(
     positions: Float[Array, "atoms 3"], cell: Float[Array, "3 3"] | None, neighbours: Neighbours
 ) -> Float[Array, "atoms K 3"]:
@@ -226,6 +228,7 @@ def _fits(old: Grid, new: Grid) -> bool:
     return same and all(a >= b for a, b in zip(old.reach, new.reach, strict=True)) and old.span == new.span
 
 
+@full_precision
 def stale(
     positions: Float[Array, "atoms 3"], cell: Float[Array, "3 3"] | None, neighbours: Neighbours
 ) -> Bool[Array, ""]:
@@ -247,6 +250,7 @@ def stale(
     return ~(2 * moved <= shrink * (neighbours.cutoff + neighbours.skin) - neighbours.cutoff)
 
 
+@full_precision
 def refresh(
     positions: Float[Array, "atoms 3"],
     cell: Float[Array, "3 3"] | None,

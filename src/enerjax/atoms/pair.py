@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ase.data import covalent_radii
 from jaxtyping import Array, Float
 
+from .._precision import full_precision
 from ..units import bohr, hartree
 from .neighbours import Neighbours, displacements, gather
 from .potential import AbstractPotential
@@ -124,6 +125,7 @@ class StillingerWeber(AbstractPotential):
     gamma: float | Array = 1.20
     cutoff: float = eqx.field(static=True, default=1.80 * 2.0951)
 
+    @full_precision
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """Eᵢ [eV]: half of every pair, and the triples whose corner is atom i."""
         R = displacements(structure.positions, structure.cell, neighbours)

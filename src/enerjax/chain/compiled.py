@@ -21,6 +21,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from .._array import Energy
 from .._compile import quickly
+from .._precision import full_precision
 from . import program
 from .failure import Guarded
 from .flat import Layout
@@ -77,7 +78,7 @@ class Program:
 def _evaluator(leaves: tuple, treedef: Any, flat: Layout):
     static = jax.tree.unflatten(treedef, leaves)
     of = lambda dynamic: jax.value_and_grad(Guarded(eqx.combine(dynamic, static), flat))
-    return jax.jit(lambda dynamic, points: jax.vmap(of(dynamic))(points))
+    return jax.jit(full_precision(lambda dynamic, points: jax.vmap(of(dynamic))(points)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,6 +86,7 @@ def _compiled(leaves: tuple, treedef: Any, flat: Layout, options: Options, toget
     static = jax.tree.unflatten(treedef, leaves)
     driver = program.together if together else program.alone
 
+    @full_precision
     def run(dynamic, chain, metric, plan, key):
         energy = Guarded(eqx.combine(dynamic, static), flat)
         several = {"shared": options.shared} if together else {}

@@ -9,8 +9,10 @@ from jaxtyping import Array, Float
 
 from .. import _tree as tree
 from .._array import Energy, PyTree, Scalar
+from .._precision import full_precision
 
 
+@full_precision
 def energy_and_force(energy: Energy, x: PyTree) -> tuple[Scalar, PyTree]:
     """E(x) and F(x) = −∇E(x), from one reverse pass."""
     value, gradient = jax.value_and_grad(energy)(x)
@@ -22,6 +24,7 @@ def force(energy: Energy, x: PyTree) -> PyTree:
     return energy_and_force(energy, x)[1]
 
 
+@full_precision
 def hessian_vector_product(energy: Energy, x: PyTree, v: PyTree) -> PyTree:
     """∇²E(x) v, forward over reverse: about four evaluations of E, whatever the size of x."""
     return jax.jvp(jax.grad(energy), (x,), (v,))[1]
@@ -37,6 +40,7 @@ def hessian(energy: Energy, x: Float[Array, "..."], *, batch: int = 64) -> Float
     return (rows + rows.T) / 2
 
 
+@full_precision
 def energy_forces_stress(
     energy, positions: Float[Array, "atoms 3"], cell: Float[Array, "3 3"]
 ) -> tuple[Scalar, Float[Array, "atoms 3"], Float[Array, "3 3"]]:
@@ -60,6 +64,7 @@ def energy_forces_stress(
     return value, -gradient, virial / jnp.abs(jnp.linalg.det(cell))
 
 
+@full_precision
 def directional(energy: Energy, x: PyTree, v: PyTree) -> Scalar:
     """⟨∇E(x), v⟩ by forward mode: the rate at which E grows along v."""
     return jax.jvp(energy, (x,), (v,))[1]

@@ -19,6 +19,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from .._precision import full_precision
 from .march import Law, Tableau, march, points, points_transposed, put, row, step
 
 
@@ -151,10 +152,12 @@ march_p.multiple_results = replay_p.multiple_results = True
 _RESIDUALS, _OUTPUTS, _ROWS = len(History._fields), 14, 9  # the number of rows is one for all lanes
 
 
+@full_precision
 def _run_march(*args, law, max_steps, choose, observe):
     return march(law, max_steps, choose, observe, list(args[:-6]), *args[-6:])
 
 
+@full_precision
 def _run_replay(*args, law, active, kinds, transposed):
     split = len(active) + _RESIDUALS
     consts, past, linear = list(args[: len(active)]), History(*args[len(active) : split]), list(args[split:])

@@ -5,8 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from .._array import PyTree
+from .._precision import full_precision
 
 
+@full_precision
 def rollout(
     step, z: PyTree, xs: PyTree = None, *, length: int | None = None, stride: int = 1, levels: int = 1
 ) -> PyTree:

@@ -28,6 +28,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import _tree as tree
 from .._array import Array, PyTree
+from .._precision import full_precision
 from . import march as _march
 from .replay import accepted
 
@@ -116,6 +117,7 @@ def solve(field, y0: PyTree, ts, args: PyTree = None, **options) -> PyTree:
     return solution.ys
 
 
+@full_precision
 def integrate(
     field,
     y0: PyTree,

@@ -82,18 +82,16 @@ class ManyBody(eqx.Module):
         """From summed densities [(l_in+1)², atoms, inputs] to features [(l_out+1)², atoms, channels]."""
         synthesis, analysis = gaunt(self.l_in, self.l_out, self.order)
         components = (self.l_out + 1) ** 2
-        a = self.copies(density)
-        m, atoms, _ = a.shape
-        a = a.reshape(m, atoms, self.order, -1)
+        # a product per copy: slices of one would be padded arrays in the gradient
+        copies = [density @ w for w in jnp.split(per_component(self.copies.weight, 0), self.order, -1)]
         weight = per_component(jnp.tensordot(kind, self.weight, 1), 2)  # [atoms, orders, components, channels]
         weight = jnp.moveaxis(weight, (1, 2), (0, 1))
-        total = weight[0] * a[:components, :, 0]
+        total = weight[0] * copies[0][:components]
         if self.order > 1:
-            values = jnp.tensordot(jnp.asarray(synthesis, a.dtype), a, 1)  # [points, atoms, order, channels]
-            product = values[:, :, 0]
-            for n, project in enumerate(analysis):
-                product = product * values[:, :, n + 1]
-                total = total + weight[n + 1] * jnp.tensordot(jnp.asarray(project, a.dtype), product, 1)
+            product = synthesis @ copies[0]  # [points, atoms, channels]
+            for w, project, copy in zip(weight[1:], analysis, copies[1:], strict=True):
+                product = product * (synthesis @ copy)
+                total = total + w * (project @ product)
         return self.out(total)
 
 

@@ -21,6 +21,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..._array import Key
+from ..._precision import full_precision
 from ..neighbours import Neighbours, displacements, gather
 from ..potential import AbstractPotential
 from ..structure import Structure
@@ -162,6 +163,7 @@ class Equivariant(AbstractPotential):
         r = displacements(structure.positions, structure.cell, neighbours)
         return self.energies(r, self.kinds(structure.species), lambda x: gather(x, neighbours))
 
+    @full_precision
     def energies(self, r: Float[Array, "atoms K 3"], kind: Float[Array, "atoms kinds"], take) -> Float[Array, " atoms"]:
         """Eᵢ from neighbour vectors: one structure, or many of them side by side.
 
@@ -195,6 +197,7 @@ class Equivariant(AbstractPotential):
             features.append(update(features[-1], kind, edges, basis, take, norm))
         return features
 
+    @full_precision
     def features(self, structure: Structure, neighbours: Neighbours):
         """Equivariant descriptors of every atom, all layers, as `e3nn_jax.IrrepsArray` [atoms, irreps]."""
         import e3nn_jax as e3nn

@@ -10,6 +10,7 @@ import functools
 import numpy as np
 from scipy.integrate import lebedev_rule
 
+from .constant import Matrix
 from .harmonics import degrees, spherical_harmonics
 
 _RULES = (3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 35, 41, 47, 53, 59, 65, 71, 77, 83, 89, 95)
@@ -62,7 +63,7 @@ def couplings(l_edge: int, l_node: int, l_out: int) -> tuple[np.ndarray, ...]:
 
 
 @functools.cache
-def gaunt(l_in: int, l_out: int, order: int) -> tuple[np.ndarray, list[np.ndarray]]:
+def gaunt(l_in: int, l_out: int, order: int) -> tuple[Matrix, list[Matrix]]:
     """The sphere grid on which functions of degree l_in are multiplied up to `order` times.
 
     Returns:
@@ -80,4 +81,4 @@ def gaunt(l_in: int, l_out: int, order: int) -> tuple[np.ndarray, list[np.ndarra
         variance = ((raw @ product) ** 2).mean(1)
         mean = np.array([variance[l * l : (l + 1) * (l + 1)].mean() for l in range(l_out + 1)])
         analysis.append(raw / np.sqrt(mean)[degrees(l_out)][:, None])
-    return synthesis, analysis
+    return Matrix(synthesis), [Matrix(a) for a in analysis]
