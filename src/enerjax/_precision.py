@@ -9,6 +9,11 @@ from collections.abc import Callable
 import jax
 
 
+def chosen_precision():
+    """What the user has set for matrix products, by flag or context; None if nothing."""
+    return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def full_precision(function: Callable) -> Callable:
     """The function, its float32 matrix products and those of its derivatives in float32.
 
@@ -17,7 +22,7 @@ def full_precision(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def precise(*args, **named):
-        if jax.config.jax_default_matmul_precision is not None:
+        if chosen_precision() is not None:
             return function(*args, **named)
         with jax.default_matmul_precision("highest"):
             return function(*args, **named)

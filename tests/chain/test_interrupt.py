@@ -43,27 +43,29 @@ def ctrl_c(monkeypatch):
     monkeypatch.undo()
 
 
-def test_ctrl_c_in_memory_returns_what_there_is(ctrl_c):
+@pytest.mark.parametrize("vectorise", [False, True])
+def test_ctrl_c_in_memory_returns_what_there_is(ctrl_c, vectorise):
     with pytest.warns(UserWarning, match="interrupted: the first"):
-        part = run()
+        part = run(vectorise=vectorise)
     assert 5 <= len(ctrl_c) < 24
     chains, draws = part.unconstrained.shape[:2]
-    assert chains >= 1 and draws >= 100 and len(part.warmup["draws"]) == chains
-    whole = run().unconstrained[:, :draws]
+    assert chains >= 1 and draws >= (50 if vectorise else 100) and len(part.warmup["draws"]) == chains
+    whole = run(vectorise=vectorise).unconstrained[:, :draws]
     assert all(any(np.array_equal(mine, theirs) for theirs in whole) for mine in part.unconstrained)
     assert np.isfinite(part.diagnostics()["acceptance"])
 
 
-def test_ctrl_c_with_a_directory_resumes_exactly(ctrl_c, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [{"vectorise": False}, {"vectorise": True}, {"vectorise": True, "pooled": True}])
+def test_ctrl_c_with_a_directory_resumes_exactly(ctrl_c, tmp_path, monkeypatch, how):
     with pytest.raises(KeyboardInterrupt):
-        run(directory=tmp_path)
+        run(directory=tmp_path, **how)
     monkeypatch.undo()
     kept = sum(int(np.load(f)["count"]) for f in tmp_path.glob("chain-*.npz"))
-    assert kept >= 200, "finished blocks were lost"
-    resumed, whole = run(directory=tmp_path), run()
+    assert kept >= (50 if "pooled" in how else 150), "finished blocks were lost"
+    resumed, whole = run(directory=tmp_path, **how), run(**how)
     np.testing.assert_array_equal(resumed.unconstrained, whole.unconstrained)
     assert resumed.gradients == whole.gradients and resumed.warmup == whole.warmup
-    again = run(directory=tmp_path)  # nothing left to do
+    again = run(directory=tmp_path, **how)  # nothing left to do
     np.testing.assert_array_equal(again.unconstrained, whole.unconstrained)
 
 

@@ -56,9 +56,9 @@ class Crowd:
             chains, metric = fill(like, state, "chain"), fill(run.guess, state, "metric")
             store.count = store.count[:1] * self.chains
             self._remember(state)
-        since = time.monotonic()
+        since, count = time.monotonic(), store.count[0]
         try:
-            while (count := store.count[0]) < store.draws.shape[1]:
+            while count < store.draws.shape[1]:
                 most = max(self.compiled.options.rows // run.thin, 1)
                 kept = min(most, store.draws.shape[1] - count)
                 after, block = self._advance(chains, metric, kept * run.thin, run.max_depth)
@@ -69,11 +69,14 @@ class Crowd:
                     store.append(c, block.draws[c, run.thin - 1 :: run.thin], stats[c])
                     run.report.tell(c, True, kept, stats[c])
                 run.report.refresh()
-                chains = after
+                chains, count = after, count + kept  # in one line: Ctrl-C may come between any two
                 if time.monotonic() - since > store.interval:
                     self._save(chains, metric)
                     since = time.monotonic()
-        finally:  # also when Ctrl-C comes
+        finally:  # also when Ctrl-C comes, between two blocks or inside one
+            store.count = [count] * self.chains
+            for c in range(self.chains):
+                run.told.forget(c, count)
             self._save(chains, metric)
         return [metric] * self.chains
 

@@ -181,20 +181,24 @@ def serve_together(
     stack = lambda items: jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *items)
     no_points = jnp.zeros((width, *compiled.no_points.shape), compiled.no_points.dtype)
     of = lambda x, c: jax.tree.map(lambda leaf: leaf[c], x)
-    while requests:
-        spare = next(iter(requests.values()))
-        served = [requests.get(c) or old or spare for c, old in enumerate(served)]
-        plans = [s.plan(compiled, idle=c not in requests) for c, s in enumerate(served)]
-        many = no_points if all(s.points is None for s in served) else np.stack([p.points for p in plans])
-        plan = stack([p._replace(points=None) for p in plans])._replace(points=many)
-        chains, blocks = compiled.call(
-            stack([s.chain for s in served]), stack([s.metric for s in served]), plan,
-            np.stack([keys[min(c, len(keys) - 1)] for c in range(width)]), together=True,
-        )  # fmt: skip
-        chains, blocks = jax.tree.map(np.asarray, (chains, blocks))
-        for c, request in list(requests.items()):
-            go_on(c, Draws.of(of(chains, c), of(blocks, c), request.draws))
-        watch()
+    try:
+        while requests:
+            spare = next(iter(requests.values()))
+            served = [requests.get(c) or old or spare for c, old in enumerate(served)]
+            plans = [s.plan(compiled, idle=c not in requests) for c, s in enumerate(served)]
+            many = no_points if all(s.points is None for s in served) else np.stack([p.points for p in plans])
+            plan = stack([p._replace(points=None) for p in plans])._replace(points=many)
+            chains, blocks = compiled.call(
+                stack([s.chain for s in served]), stack([s.metric for s in served]), plan,
+                np.stack([keys[min(c, len(keys) - 1)] for c in range(width)]), together=True,
+            )  # fmt: skip
+            chains, blocks = jax.tree.map(np.asarray, (chains, blocks))
+            for c, request in list(requests.items()):
+                go_on(c, Draws.of(of(chains, c), of(blocks, c), request.draws))
+            watch()
+    finally:
+        for life in lives:  # at Ctrl-C: each makes durable what it has
+            life.close()
     return results
 
 

@@ -58,6 +58,11 @@ class Told:
             "places": np.array([f.place for f in mine], float).reshape(-1, d),
         }  # fmt: skip
 
+    def forget(self, chain: int, draws: int) -> None:
+        """What a chain told after so many draws."""
+        with self.lock:
+            self.failures = [f for f in self.failures if f.chain != chain or f.draw < draws]
+
     def only(self, chains: list[int], draws: int) -> None:
         """Forget all but some chains, and what came after some draws."""
         failures = [f for f in self.failures if f.chain in chains and f.draw < draws]
@@ -160,9 +165,10 @@ class Run:
         else:
             chain, metric = unpack(state, self.guess)
             told.again(c, state)
+        count = store.count[c]
         try:
             since = time.monotonic()
-            while (count := store.count[c]) < store.draws.shape[1]:
+            while count < store.draws.shape[1]:
                 wanted = min(
                     self.rows // self.thin * self.thin or self.thin, (store.draws.shape[1] - count) * self.thin
                 )
@@ -178,12 +184,14 @@ class Run:
                     place = np.concatenate([b.ends for b in blocks])[i]
                     told.failed(c, count + int(i) // self.thin, int(stats[i, STATS.index("why")]), place)
                 store.append(c, kept, self.thinned(stats))
-                chain = now
+                chain, count = now, store.count[c]  # in one line: Ctrl-C may come between any two
                 if time.monotonic() - since > store.interval:
                     store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
                     since = time.monotonic()
                 self.report.tell(c, True, len(kept), stats)
-        finally:  # also when Ctrl-C closes the chain between two blocks
+        finally:  # also when Ctrl-C closes the chain, between two blocks or inside one
+            store.count[c] = count
+            told.forget(c, count)
             store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
         return metric
 

@@ -6,13 +6,14 @@ as they are. A primitive of its own, because custom rules for reverse mode would
 of an energy are wanted.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
+
+from ..._precision import chosen_precision
 
 
 class Matrix:
@@ -25,7 +26,7 @@ class Matrix:
     def __matmul__(self, x: Array) -> Array:
         """C x, contracted over the leading axis of x: [m, …] to [n, …]."""
         # what a matrix product of JAX would be given here; the transpose may be taken elsewhere
-        return product.bind(x, matrix=self, precision=jax.config.jax_default_matmul_precision)
+        return product.bind(x, matrix=self, precision=chosen_precision())
 
 
 def _product(x, *, matrix: Matrix, precision):
