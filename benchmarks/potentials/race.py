@@ -91,6 +91,7 @@ def main():
         for task in tasks:
             answer = worker.ask(task, 1)
             first[task, worker.label] = answer["first"]
+            print(f"{worker.label} {task}: first call {answer['first']:.1f} s", file=sys.stderr, flush=True)
             reps[task, worker.label] = int(np.clip(a.seconds / max(answer["seconds"][0], 1e-4), 1, 200))
     for k in range(a.rounds):
         for task in tasks:

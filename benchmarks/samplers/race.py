@@ -22,13 +22,14 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from models import load  # noqa: E402
 
-CHAINS = DRAWS = None
 parser = argparse.ArgumentParser()
 parser.add_argument("sampler")
 parser.add_argument("target")
 parser.add_argument("directory")
 parser.add_argument("--repeat", type=int, default=2)
 parser.add_argument("--metric", default="")
+parser.add_argument("--chains", type=int, default=4, help="on a GPU as many as it likes")
+parser.add_argument("--draws", type=int, default=1000, help="per chain")
 a = parser.parse_args()
 jax.config.update("jax_enable_x64", True)
 model = load(a.target, a.directory)
@@ -52,7 +53,7 @@ def enerjax():
     metric = chain.Diagonal() if a.metric == "diagonal" else None
 
     def once(seed):
-        post = chain.sample(energy, initial, jax.random.key(seed), metric=metric)
+        post = chain.sample(energy, initial, jax.random.key(seed), metric=metric, chains=a.chains, draws=a.draws)
         return (
             post.unconstrained,
             post.gradients - int(post.stats["steps"].sum()),
@@ -80,12 +81,14 @@ def blackjax():
                 s, i = step(k, s)
                 return s, (s.position, i.num_integration_steps, i.is_divergent)
 
-            return jax.lax.scan(body, state, jax.random.split(k2, 1000))[1], info.info.num_integration_steps
+            return jax.lax.scan(body, state, jax.random.split(k2, a.draws))[1], info.info.num_integration_steps
 
         return jax.vmap(one)(keys, starts)
 
     def once(seed):
-        out, warm_steps = program(jax.random.split(jax.random.key(seed), 4), jnp.asarray(model.starts(seed, 4)))
+        out, warm_steps = program(
+            jax.random.split(jax.random.key(seed), a.chains), jnp.asarray(model.starts(seed, a.chains))
+        )
         x, steps, divergent = map(np.asarray, out)
         return x, int(warm_steps.sum()), int(steps.sum()), int(divergent.sum())
 
@@ -96,11 +99,13 @@ def numpyro():
     from numpyro.infer import MCMC, NUTS
 
     kernel = NUTS(potential_fn=lambda u: -model.log_density(u))
-    mcmc = MCMC(kernel, num_warmup=1000, num_samples=1000, num_chains=4, chain_method="vectorized", progress_bar=False)
+    mcmc = MCMC(
+        kernel, num_warmup=1000, num_samples=a.draws, num_chains=a.chains, chain_method="vectorized", progress_bar=False
+    )
 
     def once(seed):
         fields = ("num_steps", "diverging")
-        start = jnp.asarray(model.starts(seed, 4))
+        start = jnp.asarray(model.starts(seed, a.chains))
         mcmc.warmup(jax.random.key(seed), init_params=start, extra_fields=fields, collect_warmup=True)
         warm = int(np.asarray(mcmc.get_extra_fields()["num_steps"]).sum())
         mcmc.run(jax.random.key(seed + 1), extra_fields=fields)
@@ -132,7 +137,7 @@ def nutpie():
 
     def once(seed):
         kind = {"low_rank_modified_mass_matrix": True} if a.metric == "low_rank" else {}
-        tr = nt.sample(compiled, chains=4, draws=1000, cores=2, seed=seed + 1, progress_bar=False, **kind)
+        tr = nt.sample(compiled, chains=a.chains, draws=a.draws, cores=2, seed=seed + 1, progress_bar=False, **kind)
         steps, warm = np.asarray(tr.sample_stats["n_steps"]), np.asarray(tr.warmup_sample_stats["n_steps"])
         return (
             np.asarray(tr.posterior["x"]),
@@ -159,8 +164,9 @@ for repeat in range(a.repeat + 1):
     row = {
         "sampler": a.sampler + (f" {a.metric}" if a.metric else ""), "target": a.target, "repeat": repeat,
         "cpu_s": round(cpu, 3), "wall_s": round(wall, 2), "compile_cpu_s": round(first - cpu, 1),
-        "min_ess_bulk": round(bulk), "max_rhat": round(rhat, 3),
-        "ess_per_cpu_s": round(bulk / cpu, 1), "ess_per_1000_gradients": round(1000 * bulk / (warm + steps), 1),
+        "chains": a.chains, "draws": a.draws, "min_ess_bulk": round(bulk), "max_rhat": round(rhat, 3),
+        "ess_per_cpu_s": round(bulk / cpu, 1), "ess_per_s": round(bulk / wall, 1),
+        "ess_per_1000_gradients": round(1000 * bulk / (warm + steps), 1),
         "warmup_gradients": warm, "gradients": warm + steps, "divergences": divergent,
     }  # fmt: skip
     print(json.dumps(row), flush=True)
