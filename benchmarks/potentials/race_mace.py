@@ -18,6 +18,8 @@ from torch_ema import ExponentialMovingAverage
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float32)
+if GPU:  # as NequIP sets it: else every new shape is compiled for a minute
+    torch.jit.set_fusion_strategy([("DYNAMIC", 3)])
 data, train, _ = bpa(sys.argv[1])
 channels = int(sys.argv[2])
 device = torch.device("cuda" if GPU else "cpu")

@@ -28,6 +28,15 @@ def quickly(**more: bool | str) -> dict[str, Any] | None:
     return _known(xla_backend_optimization_level=1, **more) if jax.default_backend() == "cpu" else None
 
 
+def repeatably(**more: bool | str) -> dict[str, Any] | None:
+    """`compiler_options` of `jax.jit` for programs that must give the same bits whenever they run again.
+
+    XLA's programs for CPUs do; here they are compiled `quickly`. Those for GPUs add in the order in which threads
+    arrive, and choose between algorithms by timing them, unless they are asked not to.
+    """
+    return _known(xla_gpu_deterministic_ops=True) if jax.default_backend() == "gpu" else quickly(**more)
+
+
 def host_jit(function: Callable) -> Callable:
     """`equinox.filter_jit` for what only the host calls, compiled `quickly`.
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from .._array import Energy
-from .._compile import quickly
+from .._compile import quickly, repeatably
 from .._precision import full_precision
 from . import program
 from .failure import Guarded
@@ -78,7 +78,8 @@ class Program:
 def _evaluator(leaves: tuple, treedef: Any, flat: Layout):
     static = jax.tree.unflatten(treedef, leaves)
     of = lambda dynamic: jax.value_and_grad(Guarded(eqx.combine(dynamic, static), flat))
-    return jax.jit(full_precision(lambda dynamic, points: jax.vmap(of(dynamic))(points)))
+    evaluate = full_precision(lambda dynamic, points: jax.vmap(of(dynamic))(points))
+    return jax.jit(evaluate, compiler_options=repeatably())
 
 
 @functools.lru_cache(maxsize=64)
@@ -164,4 +165,4 @@ def _many_kernels(small: bool, pool: bool) -> dict[str, Any] | None:
         options["xla_cpu_multi_thread_eigen"] = False
     if small:  # the older emitters: half the compile time, but slower on long arrays of exponentials
         options["xla_cpu_use_fusion_emitters"] = False
-    return quickly(**options)
+    return repeatably(**options)

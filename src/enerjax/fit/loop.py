@@ -152,6 +152,7 @@ def train(
     spent = lambda: clock.spent(epochs, max_seconds)
     known: set = set()
     compile_seconds = 0.0
+    pace = 1 if jax.default_backend() == "cpu" else 16  # an accelerator works while the next steps are prepared
     stopped = None
     try:
         while spent() < 1.0 and stopped is None:
@@ -175,7 +176,7 @@ def train(
                     known.add(shape)
                     compile_seconds += timer() - start
                     start = timer()
-                if max_seconds is not None or i % 32 == 0:
+                if (max_seconds is not None and i % pace == 0) or i % 32 == 0 or i + 1 == clock.of:
                     jax.block_until_ready(state)  # an honest clock needs the work to be done
                 clock.seconds += timer() - start
                 if journal.quiet():
