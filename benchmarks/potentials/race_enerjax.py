@@ -56,9 +56,11 @@ def evaluation(numbers, positions, cell=None):
     cell = None if cell is None else jnp.asarray(cell, jnp.float32)
     structure = Structure(jnp.asarray(positions, jnp.float32), numbers, cell, pbc)
     rows = neighbours_of(structure, CUTOFF)
-    of = lambda params, structure, rows: energy_forces(eqx.combine(params, static), structure, rows)
-    run = jax.jit(of, compiler_options=quickly())  # as the calculator: the model is taken apart once
-    return lambda: jax.block_until_ready(run(params, structure, rows))
+    leaves, tree = jax.tree.flatten(params)  # once, as the calculator does
+    whole = lambda leaves: eqx.combine(jax.tree.unflatten(tree, leaves), static)
+    of = lambda leaves, structure, rows: energy_forces(whole(leaves), structure, rows)
+    run = jax.jit(of, compiler_options=quickly())
+    return lambda: jax.block_until_ready(run(leaves, structure, rows))
 
 
 tasks = {

@@ -49,7 +49,7 @@ class Calculator(_AseCalculator):
         self._rows: Neighbours | None = None
         self._structure: Structure | None = None
         self._offset, self._renew = 0.0, True
-        self._bound: tuple = (None, None, None)  # a potential, its arrays, the compiled evaluation
+        self._bound: tuple = (None, None, None)  # a potential, its leaves, the compiled evaluation
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill `results`; called by ASE.
@@ -77,8 +77,8 @@ class Calculator(_AseCalculator):
             i = int(np.argmin(np.all(np.isfinite(positions), axis=1)))
             raise ValueError(f"atom {i} has a position that is not finite: {positions[i].tolist()}.")
         rows = self._neighbours(structure, positions)
-        _, arrays, evaluate = self._bound
-        found = evaluate(arrays, positions, structure.cell, structure.species, rows, structure.pbc)
+        _, leaves, evaluate = self._bound
+        found = evaluate(leaves, positions, structure.cell, structure.species, rows, structure.pbc)
         energy, forces, stress, nearest, pair = found
         if (nearest := float(nearest)) < OVERLAP:
             i, k = divmod(int(pair), rows.width)
@@ -92,8 +92,10 @@ class Calculator(_AseCalculator):
         """For another structure than the one before, or another potential; rows may stay if only the cell is new."""
         potential = self.potential
         if potential is not self._bound[0]:
-            arrays, static = eqx.partition(potential, eqx.is_array)  # once: every call would take the model apart
-            self._bound, self._rows, before = (potential, arrays, self._compiled(static)), None, None
+            arrays, static = eqx.partition(potential, eqx.is_array)
+            leaves, tree = jax.tree.flatten(arrays)  # once: every call would take the model apart
+            whole = lambda leaves: eqx.combine(jax.tree.unflatten(tree, leaves), static)
+            self._bound, self._rows, before = (potential, leaves, self._compiled(whole)), None, None
         if before is None or before.pbc != structure.pbc or not np.array_equal(before.species, structure.species):
             self._offset, self._renew = reference_energy(potential, structure), True
 
@@ -105,11 +107,11 @@ class Calculator(_AseCalculator):
             self.builds, self._renew = self.builds + 1, False
         return rows
 
-    def _compiled(self, static):
-        def traced(arrays, positions, cell, species, rows, pbc):
+    def _compiled(self, whole):
+        def traced(leaves, positions, cell, species, rows, pbc):
             self.traces += 1
             structure = Structure(positions, species, cell, pbc)
-            found = respond(eqx.combine(arrays, static), structure, rows, all(pbc))
+            found = respond(whole(leaves), structure, rows, all(pbc))
             distance = jnp.linalg.norm(displacements(positions, cell, rows), axis=-1)
             return *found, jnp.min(distance, initial=jnp.inf), jnp.argmin(distance) if distance.size else jnp.array(0)
 

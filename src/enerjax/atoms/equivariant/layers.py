@@ -113,7 +113,7 @@ class Convolution(eqx.Module):
         self.l_edge, self.l_node = l_edge, l_node
         self.radial = Perceptron((basis, *hidden, (l_node + 1) * channels), key=k1)
         self.up = Mix(l_node, channels, channels, key=k2)
-        count = sum(len(table) for table in couplings(l_edge, l_node, l_edge))
+        count = sum(len(table.values) for table in couplings(l_edge, l_node, l_edge)) // (l_edge + 1) ** 2
         self.path = jr.normal(k3, (count, l_edge + 1, channels))
 
     def __call__(self, features, edges, basis, gather) -> Array:
@@ -125,21 +125,21 @@ class Convolution(eqx.Module):
             basis: radial functions [atoms, K, basis].
             gather: x [atoms, …] ↦ the neighbours' values [atoms, K, …].
         """
-        atoms, _, k = edges.shape
+        atoms, components, k = edges.shape
         tables = couplings(self.l_edge, self.l_node, self.l_edge)
         # split, because its transpose is one concatenation; a slice's transpose is a padded array per slice
         widths = [2 * l + 1 for l in range(self.l_node + 1)]
         per_degree = zip(
             jax.lax.split(jnp.swapaxes(self.up(features), 0, 1), widths, 1),
             jax.lax.split(self.radial(basis).reshape(atoms, k, len(widths), -1), [1] * len(widths), 2),
-            jax.lax.split(self.path, [len(table) for table in tables], 0),
+            jax.lax.split(self.path, [len(table.values) // components for table in tables], 0),
             tables,
             strict=True,
         )
         densities = []
         for h, r, path, table in per_degree:
             summed = edges @ (gather(h) * r).reshape(atoms, k, -1)  # [atoms, (l_edge+1)², (2l₂+1) channels]
-            summed = summed.reshape(atoms, table.shape[2], -1)
-            coupled = jnp.einsum("pmq,aqc->pmac", jnp.asarray(table, summed.dtype), summed)
+            summed = jnp.swapaxes(summed.reshape(atoms, -1, h.shape[2]), 0, 1)
+            coupled = (table @ summed).reshape(len(path), components, atoms, -1)
             densities.append(jnp.sum(coupled * per_component(path, 1)[:, :, None], 0))
         return functools.reduce(jnp.add, densities)

@@ -41,11 +41,11 @@ def paths(l_edge: int, l_node: int, l_out: int) -> list[int]:
 
 
 @functools.cache
-def couplings(l_edge: int, l_node: int, l_out: int) -> tuple[np.ndarray, ...]:
+def couplings(l_edge: int, l_node: int, l_out: int) -> tuple[Matrix, ...]:
     """All couplings (l_edge, l_node) → l_out of natural parity, a matrix for each degree of the second factor.
 
     Returns:
-        For l₂ = 0 … l_node: [paths, (l_out+1)², (l_edge+1)² (2l₂+1)]: the q-th path (`paths`) into each output degree,
+        For l₂ = 0 … l_node: [paths (l_out+1)², (l_edge+1)² (2l₂+1)]: the q-th path (`paths`) into each output degree,
         zero rows where a degree has fewer than the most. One matrix for all l₂ would be mostly zeros.
     """
     outputs = range(l_out + 1)
@@ -58,7 +58,7 @@ def couplings(l_edge: int, l_node: int, l_out: int) -> tuple[np.ndarray, ...]:
             for q, l1 in enumerate(paths(l_edge, l2, l3)):
                 rows, columns = (slice(l * l, (l + 1) * (l + 1)) for l in (l3, l1))
                 table[q, rows, columns] = coupling(l1, l2, l3).transpose(2, 0, 1) / np.sqrt(count[l3])
-        tables.append(table.reshape(most, (l_out + 1) ** 2, -1))
+        tables.append(Matrix(table.reshape(most * (l_out + 1) ** 2, -1)))
     return tuple(tables)
 
 
