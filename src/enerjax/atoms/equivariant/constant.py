@@ -6,6 +6,7 @@ as they are. A primitive of its own, because custom rules for reverse mode would
 of an energy are wanted.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
@@ -30,7 +31,11 @@ class Matrix:
 
 
 def _product(x, *, matrix: Matrix, precision):
-    return jnp.tensordot(jnp.asarray(matrix.values, x.dtype), x, 1, precision=precision)
+    values = jnp.asarray(matrix.values, x.dtype)
+    if len(values) == 1 and jax.default_backend() == "cpu":
+        # a row by itself is no matrix product to XLA, which then runs down the columns of x: two rows are
+        return jnp.tensordot(jnp.concatenate([values, jnp.zeros_like(values)]), x, 1, precision=precision)[:1]
+    return jnp.tensordot(values, x, 1, precision=precision)
 
 
 def _batched(arguments, axes, **how):
