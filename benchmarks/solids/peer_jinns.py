@@ -1,10 +1,10 @@
 """jinns on the same problem: error against CPU seconds, with its natural gradient, its SSBroyden, or Adam.
 
     pip install jinns                   # an environment of its own
-    python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [manufactured|thick_cylinder|cantilever]
+    python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [NAME]
 
-Problems in the formulation of peer_deepxde.py (five outputs, boundary values built in), float64, 2-24-24-5
-tanh. Each `jinns.solve` compiles again: one of a single iteration is timed first and taken off. Compilation varies by a
+NAME is manufactured, thick_cylinder, kirsch_polar or cantilever, in the formulation of peer_deepxde.py (five outputs,
+boundary values built in), float64, 2-24-24-5 tanh. Each `jinns.solve` compiles again: one of a single iteration is timed first and taken off. Compilation varies by a
 second or so, which a short run does not survive: the last line has the seconds per iteration from the difference of
 the second and the third run, compilation cancelled.
 """

@@ -1,7 +1,8 @@
 """The problems peers are given, as closed forms over any array module (numpy, torch, jax.numpy).
 
 Haghighat's plane-strain plate (λ = 1, μ = 1/2, Q = 4) on the unit square; Kirsch's plate: the quarter [0, 4]² with a
-hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x; Lamé's cylinder, 1 ≤ r ≤ 4 under unit inner
+hole of radius 1, E = 1, ν = 0.3, plane strain, unit tension along x, or its quarter 1 ≤ r ≤ 4 in polar coordinates,
+which is easier; Lamé's cylinder, 1 ≤ r ≤ 4 under unit inner
 pressure, a quarter in polar coordinates, where every boundary condition can be built in; and Timoshenko's cantilever,
 8 × 2, E = 1, ν = 0.3, plane stress, under a load that makes the largest stress 1. Stress as (σ_xx, σ_yy, σ_xy),
 or (σ_rr, σ_θθ, σ_rθ) with displacement (u_r, u_θ).
@@ -75,21 +76,30 @@ class Kirsch(Cartesian):
 
     def _polar(self, xp, x, y):
         r = xp.sqrt(x * x + y * y)
-        c, s = x / r, y / r
-        return r, c, s, c * c - s * s, 2 * c * s, 1 / r
+        return r, x / r, y / r
 
-    def displacement(self, xp, x, y):
-        r, c, s, c2, s2, q = self._polar(xp, x, y)
-        kappa = 3 - 4 * self.nu
+    def radial_displacement(self, r, c2, s2):
+        """(u_r, u_θ) at r and the cosine and sine of 2θ."""
+        kappa, q = 3 - 4 * self.nu, 1 / r
         ur = r * ((kappa - 1) / 2 + c2) + q * (1 + (1 + kappa) * c2) - q**3 * c2
         ut = ((1 - kappa) * q - r - q**3) * s2
-        return (ur * c - ut * s) / (4 * self.mu), (ur * s + ut * c) / (4 * self.mu)
+        return ur / (4 * self.mu), ut / (4 * self.mu)
 
-    def stress(self, xp, x, y):
-        _, c, s, c2, s2, q = self._polar(xp, x, y)
+    def radial_stress(self, r, c2, s2):
+        """(σ_rr, σ_θθ, σ_rθ)."""
+        q = 1 / r
         rr = (1 - q**2) / 2 + (1 - 4 * q**2 + 3 * q**4) / 2 * c2
         tt = (1 + q**2) / 2 - (1 + 3 * q**4) / 2 * c2
-        rt = -(1 + 2 * q**2 - 3 * q**4) / 2 * s2
+        return rr, tt, -(1 + 2 * q**2 - 3 * q**4) / 2 * s2
+
+    def displacement(self, xp, x, y):
+        r, c, s = self._polar(xp, x, y)
+        ur, ut = self.radial_displacement(r, c * c - s * s, 2 * c * s)
+        return ur * c - ut * s, ur * s + ut * c
+
+    def stress(self, xp, x, y):
+        r, c, s = self._polar(xp, x, y)
+        rr, tt, rt = self.radial_stress(r, c * c - s * s, 2 * c * s)
         return (
             rr * c * c + tt * s * s - 2 * rt * s * c,
             rr * s * s + tt * c * c + 2 * rt * s * c,
@@ -148,6 +158,24 @@ class Lame(Cartesian):
         return x, y, x
 
 
+class KirschPolar(Lame):
+    """Kirsch's plate inside r = 4, whose tractions are the exact ones there; (r, θ) in place of (x, y)."""
+
+    exact = Kirsch()
+
+    def displacement(self, xp, x, y):
+        return self.exact.radial_displacement(x, xp.cos(2 * y), xp.sin(2 * y))
+
+    def stress(self, xp, x, y):
+        return self.exact.radial_stress(x, xp.cos(2 * y), xp.sin(2 * y))
+
+    def hard(self, xp, x, y, f):
+        """Tractions on both circles, mirrors at both ends; displacements of order one."""
+        ends, span, share = y * (PI / 2 - y), (x - 1) * (4 - x), (x - 1) / 3
+        rr, _, rt = self.stress(xp, 0 * x + 4.0, y)
+        return 5 * f[0], 5 * f[1] * ends, f[2] * span + rr * share, f[3], f[4] * ends * span + rt * share
+
+
 class Cantilever(Cartesian):
     """Timoshenko & Goodier, §21."""
 
@@ -179,7 +207,13 @@ class Cantilever(Cartesian):
         return x, y, np.ones_like(x)
 
 
-PROBLEMS = {"manufactured": Manufactured, "kirsch": Kirsch, "thick_cylinder": Lame, "cantilever": Cantilever}
+PROBLEMS = {
+    "manufactured": Manufactured,
+    "kirsch": Kirsch,
+    "kirsch_polar": KirschPolar,
+    "thick_cylinder": Lame,
+    "cantilever": Cantilever,
+}
 
 
 def errors(problem, x, y, w, fields):

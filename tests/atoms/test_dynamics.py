@@ -91,6 +91,7 @@ def test_rows_that_overflow_are_never_used(key):
     )
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU adds forces in the order in which threads arrive")
 def test_restart_is_exact(key, tmp_path, monkeypatch):
     """Killed while writing the third block, and resumed: the same files, byte for byte, as the run that was not."""
     options = {"timestep": 1.0, "steps": 60, "key": key, "temperature": 600.0, "interval": 5, "samples_per_block": 3}
