@@ -4,9 +4,9 @@
     python benchmarks/solids/peer_jinns.py ngd|ssbroyden|adam SECONDS [NAME]
 
 NAME is manufactured, thick_cylinder, kirsch_polar or cantilever, in the formulation of peer_deepxde.py (five outputs,
-boundary values built in), float64, 2-24-24-5 tanh. Each `jinns.solve` compiles again: one of a single iteration is timed
-first and taken off. Compilation varies by a second or so, which a short run does not survive: the last line has the
-seconds per iteration from the difference of the second and the third run, compilation cancelled.
+boundary values built in), float64, 2-24-24-5 tanh. Each `jinns.solve` compiles again: one of a single iteration is
+timed first and taken off. Compilation varies by a second or so, which a short run does not survive: the last line has
+the seconds per iteration from the difference of the second and the third run, compilation cancelled.
 """
 
 import sys
