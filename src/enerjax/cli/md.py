@@ -30,7 +30,9 @@ def command(
     flexible: Annotated[bool, typer.Option(help="Let the shape of the cell change too, for npt.")] = False,
     frame: Annotated[int, typer.Option(help="Which frame of the file to start from.")] = 0,
     keep_momenta: Annotated[bool, typer.Option(help="Start with the momenta in the file.")] = False,
-    skin: Annotated[float, typer.Option(help="Å beyond the cutoff in the neighbour rows.")] = 0.5,
+    skin: Annotated[
+        float | None, typer.Option(help="Å beyond the cutoff in the neighbour rows.", show_default="6 % of the cutoff")
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="Of the potential: as-fitted or double; the state is in double.")
     ] = "as-fitted",
