@@ -75,7 +75,8 @@ def main():
     a = parser.parse_args()
     arguments = [a.data, a.channels]
     if a.keep_memory:  # what enerjax.keep_freed_memory() does, for everybody
-        os.environ |= {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+        os.environ |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), "1073741824")
+        os.environ["MALLOC_TOP_PAD_"] = "67108864"  # else a thread's arena gives its last 64 MB back all the same
     environment = ONE_GPU if a.gpu else ONE_THREAD
     candidates = (
         ("enerjax", a.ours, "race_enerjax.py", []),
