@@ -1,4 +1,4 @@
-"""How much XLA's CPU compiler optimises: less where that costs the user waiting and the program nothing."""
+"""What XLA's compilers are asked for: less optimisation where that gains nothing, the same bits where a run repeats."""
 
 import functools
 from collections.abc import Callable

@@ -61,7 +61,7 @@ def test_ctrl_c_with_a_directory_resumes_exactly(ctrl_c, tmp_path, monkeypatch, 
         run(directory=tmp_path, **how)
     monkeypatch.undo()
     kept = sum(int(np.load(f)["count"]) for f in tmp_path.glob("chain-*.npz"))
-    assert kept >= (50 if "pooled" in how else 150), "finished blocks were lost"
+    assert kept >= (50 if "pooled" in how else 200), "finished blocks were lost"  # a crowd's count is one for all
     resumed, whole = run(directory=tmp_path, **how), run(**how)
     np.testing.assert_array_equal(resumed.unconstrained, whole.unconstrained)
     assert resumed.gradients == whole.gradients and resumed.warmup == whole.warmup

@@ -91,9 +91,12 @@ def test_stopped_run_resumes_exactly(tmp_path, schools):
         chain.sample(SCHOOLS, start, jr.key(1), directory=tmp_path, **options)
 
 
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="on a GPU a chain alone differs in rounding from one of four"
+)
 def test_thinning_keeps_every_nth(schools):
-    thin = chain.sample(SCHOOLS, start, jr.key(0), target=0.95, draws=50, thin=4)
-    np.testing.assert_array_equal(thin.draws["mu"], schools.draws["mu"][:, 3:200:4])
+    thin = chain.sample(SCHOOLS, start, jr.key(0), target=0.95, chains=1, draws=50, thin=4)
+    np.testing.assert_array_equal(thin.draws["mu"][0], schools.draws["mu"][0, 3:200:4])
 
 
 def test_failures_carry_their_reason(key):

@@ -75,8 +75,7 @@ class Crowd:
                     since = time.monotonic()
         finally:  # also when Ctrl-C comes, between two blocks or inside one
             store.count = [count] * self.chains
-            for c in range(self.chains):
-                run.told.forget(c, count)
+            run.told.forget(count)
             self._save(chains, metric)
         return [metric] * self.chains
 

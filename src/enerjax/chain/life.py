@@ -58,10 +58,10 @@ class Told:
             "places": np.array([f.place for f in mine], float).reshape(-1, d),
         }  # fmt: skip
 
-    def forget(self, chain: int, draws: int) -> None:
-        """What a chain told after so many draws."""
+    def forget(self, draws: int, chain: int | None = None) -> None:
+        """What was told after so many draws, by one chain or by any."""
         with self.lock:
-            self.failures = [f for f in self.failures if f.chain != chain or f.draw < draws]
+            self.failures = [f for f in self.failures if f.draw < draws or chain not in (None, f.chain)]
 
     def only(self, chains: list[int], draws: int) -> None:
         """Forget all but some chains, and what came after some draws."""
@@ -191,7 +191,7 @@ class Run:
                 self.report.tell(c, True, len(kept), stats)
         finally:  # also when Ctrl-C closes the chain, between two blocks or inside one
             store.count[c] = count
-            told.forget(c, count)
+            told.forget(count, c)
             store.save(c, pack(chain, metric) | told.of(c, self.shape.size))
         return metric
 

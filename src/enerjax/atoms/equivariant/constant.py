@@ -1,9 +1,9 @@
 """y = C x along the leading axis, for a constant matrix C; its transpose is Cᵀy in the same layout.
 
 JAX writes the transpose of a product with the cotangent as the left factor, [N, p] · [p, m], so that XLA moves the long
-array [p, N] from rows to columns and back: a fifth of the time of energy and forces. Here it is Cᵀ[m, p] · [p, N], rows
-as they are. A primitive of its own, because custom rules for reverse mode would lose forward mode, and all derivatives
-of an energy are wanted.
+array [p, N] from rows to columns and back: on a CPU a fifth of the time of energy and forces of a box of water
+(benchmarks/potentials). Here it is Cᵀ[m, p] · [p, N], rows as they are. A primitive of its own, because custom rules
+for reverse mode would lose forward mode, and all derivatives of an energy are wanted.
 """
 
 import jax

@@ -34,7 +34,11 @@ class Mix(eqx.Module):
 
     def __call__(self, x: Float[Array, "components atoms inputs"]) -> Float[Array, "components atoms outputs"]:
         """One product of [atoms, inputs] and [inputs, outputs] per component."""
-        return x @ per_component(self.weight, 0)
+        return self.parts(x, 1)[0]
+
+    def parts(self, x: Float[Array, "components atoms inputs"], count: int) -> list[Array]:
+        """The outputs in equal parts, a product for each: slices of one would be padded arrays in the gradient."""
+        return [x @ w for w in jnp.split(per_component(self.weight, 0), count, -1)]
 
 
 class Perceptron(eqx.Module):
@@ -82,8 +86,7 @@ class ManyBody(eqx.Module):
         """From summed densities [(l_in+1)², atoms, inputs] to features [(l_out+1)², atoms, channels]."""
         synthesis, analysis = gaunt(self.l_in, self.l_out, self.order)
         components = (self.l_out + 1) ** 2
-        # a product per copy: slices of one would be padded arrays in the gradient
-        copies = [density @ w for w in jnp.split(per_component(self.copies.weight, 0), self.order, -1)]
+        copies = self.copies.parts(density, self.order)
         weight = per_component(jnp.tensordot(kind, self.weight, 1), 2)  # [atoms, orders, components, channels]
         weight = jnp.moveaxis(weight, (1, 2), (0, 1))
         total = weight[0] * copies[0][:components]
