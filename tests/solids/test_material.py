@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
 
 from enerjax.solids import kinematics as kin
@@ -135,6 +136,23 @@ def test_plane_stress_condensation_equals_the_reduced_modulus():
         rtol=1e-4,
         atol=1e-11,
     )
+
+
+def test_plane_stress_holds_at_large_stretch():
+    """Equibiaxial: λ₃ solves μ(λ₃² − 1) + λ ln(λ₁²λ₃) = 0, and P = μ(λ₁ − 1/λ₁) + λ ln(λ₁²λ₃)/λ₁."""
+    poisson, stretch = np.array([0.45, 0.3, 0.49, 0.49]), np.array([2.5, 5.0, 3.5, 0.3])
+    mu, lam = 1 / (2 * (1 + poisson)), poisson / ((1 + poisson) * (1 - 2 * poisson))
+    low, high = np.full(4, -10.0), np.full(4, 10.0)
+    for _ in range(80):  # ln λ₃ by bisection
+        s = (low + high) / 2
+        above = mu * (np.exp(2 * s) - 1) + lam * (2 * np.log(stretch) + s) > 0
+        low, high = np.where(above, low, s), np.where(above, s, high)
+    exact = mu * (stretch - 1 / stretch) + lam * (2 * np.log(stretch) + low) / stretch
+    pulled = lambda steps: jax.jit(
+        jax.vmap(lambda lam, mu, t: stress(PlaneStress(NeoHookean(lam, mu), steps), (t - 1) * jnp.eye(2)))
+    )(lam, mu, stretch)
+    assert np.allclose(pulled(40), exact[:, None, None] * np.eye(2), rtol=1e-9, atol=1e-12)
+    assert np.all(np.isnan(pulled(1)[:, 0, 0]))
 
 
 def test_mixed_forms_condense_to_displacement_forms():

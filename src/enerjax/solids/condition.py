@@ -5,6 +5,7 @@ of what it asks of the traction P n, and the potential of its load, whose deriva
 """
 
 import abc
+import inspect
 from collections.abc import Callable, Mapping
 
 import equinox as eqx
@@ -20,13 +21,25 @@ Vector = Float[Array, " d"]
 Value = float | Array | np.ndarray | tuple | Callable
 
 
-def _component(value: Value, i: int) -> Callable:
-    """The i-th component of a constant or of a function of x, as a function of x."""
+def _component(value: Value, i: int, d: int) -> Callable:
+    """The i-th component of a constant or of a function of x, as a function of x; a number is meant for all."""
     if callable(value):
-        return lambda x: jnp.asarray(value(x))[i]
+        return lambda x: _sized(jnp.asarray(value(x)), d, "displacement")[i]
     array = np.asarray(value, float)
+    _sized(array, d, "displacement")
     number = float(array) if array.ndim == 0 else float(array[i])
     return lambda x: jnp.full((), number, x.dtype)
+
+
+def _sized(value, d: int, what: str):
+    """A vector [d] of a number or a vector.
+
+    Raises:
+        ValueError: it has another length.
+    """
+    if value.ndim > 1 or (value.ndim == 1 and value.shape[0] != d):
+        raise ValueError(f"a {what} in {d} dimensions is a number or has {d} components, not shape {value.shape}")
+    return jnp.broadcast_to(value, (d,))
 
 
 def is_zero(value) -> bool:
@@ -56,6 +69,10 @@ class AbstractCondition(eqx.Module):
         del x, n
         return jnp.zeros((), u.dtype)
 
+    def factor(self, load):
+        """What the potential is multiplied by when the loads are: the load factor, but for a support."""
+        return load
+
 
 class Displacement(AbstractCondition):
     """u_i = value_i on the part, for the components named (all by default); the other components are free of traction.
@@ -78,7 +95,11 @@ class Displacement(AbstractCondition):
         """The named components."""
         del normal
         chosen = range(d) if self.components is None else self.components
-        return {i: (_component(self.value, i), is_zero(self.value)) for i in chosen}
+        if not set(chosen) <= set(range(d)):
+            raise ValueError(
+                f"Displacement: components {tuple(chosen)} in {d} dimensions; they count from 0 to {d - 1}"
+            )
+        return {i: (_component(self.value, i, d), is_zero(self.value)) for i in chosen}
 
     def _loads(self, x, d) -> list[tuple[int, Array]]:
         free = [i for i in range(d) if self.components is not None and i not in self.components]
@@ -122,13 +143,27 @@ class Symmetry(AbstractCondition):
         return t - (t @ n) * n
 
 
+def _takes_normal(value: Callable) -> bool:
+    """Whether a function takes two arguments; where it does not say how many, it does."""
+    try:
+        inspect.signature(value).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
 class Traction(AbstractCondition):
-    """P n = t, per reference area: a number along each axis, a vector, or a function t(x, n)."""
+    """P n = t, per reference area: a number along each axis, a vector, or a function t(x) or t(x, n)."""
 
     value: Value
 
     def _traction(self, x, n):
-        return jnp.asarray(self.value(x, n) if callable(self.value) else self.value, x.dtype) + jnp.zeros_like(n)
+        value = self.value
+        if callable(value):
+            value = value(x, n) if _takes_normal(value) else value(x)
+        return _sized(jnp.asarray(value, x.dtype), len(n), "traction")
 
     def balance(self, x, n, u, P):
         """P n − t."""
@@ -159,17 +194,31 @@ def Free() -> Traction:
 
 
 class Spring(AbstractCondition):
-    """P n = −k u: an elastic bed of stiffness k [stress/length]."""
+    """P n = −k u: an elastic bed.
 
-    stiffness: float | jax.Array
+    Attributes:
+        stiffness: k [stress/length]: a number, one per component (0: free to slide), or a function of x with either as
+            its value.
+    """
+
+    stiffness: Value
+
+    def pull(self, x: Point, u: Vector) -> Vector:
+        """k u, of each component its own."""
+        k = self.stiffness(x) if callable(self.stiffness) else self.stiffness
+        return jnp.broadcast_to(jnp.asarray(k, u.dtype), u.shape) * u
 
     def balance(self, x, n, u, P):
         """P n + k u."""
-        return P @ n + self.stiffness * u
+        return P @ n + self.pull(x, u)
 
     def potential(self, x, n, u):
-        """½ k |u|²."""
-        return 0.5 * self.stiffness * (u @ u)
+        """½ u·k u."""
+        return 0.5 * (u @ self.pull(x, u))
+
+    def factor(self, load):
+        """1: a bed is as stiff under half the load."""
+        return jnp.ones_like(load)
 
 
 class Periodic(AbstractCondition):

@@ -8,6 +8,7 @@ energy-orthonormal basis of the Ritz form; the virgin material, whose stiffness 
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral
 
 import equinox as eqx
 import jax
@@ -21,7 +22,7 @@ from .field import LinearField
 from .material import stress, tangent
 from .method import Ritz
 from .problem import Problem
-from .ritz import assembled, boundary_potential, discretise, fields
+from .ritz import assembled, boundary_potential, discretise, fields, supports
 from .solution import Solution, SolveError
 from .survey import check_support, survey
 
@@ -78,7 +79,7 @@ def march(
         clock = Clock()
         look = survey(problem, method.interior, method.boundary, clock)
         check_support(look)
-        built, basis, system = discretise(look, jr.key(key) if isinstance(key, int) else key, method, clock)
+        built, basis, system = discretise(look, jr.key(int(key)) if isinstance(key, Integral) else key, method, clock)
         inside, T = system.inside, system.T
         force = jax.vmap(problem.force)(inside.x)
         body = jnp.einsum("p,pi,pi,pN->iN", inside.w, force, system.factor, system.base).ravel() @ T
@@ -145,7 +146,8 @@ def _newton(problem, system, body, materials, a, load):
     """The Newton step with a halving line search: step, decrement, energy after it, and the length (0: none found)."""
     energy = lambda a: _energy(problem, system, body, materials, a, load)
     value, g = jax.value_and_grad(energy)(a)
-    H = assembled(system, jax.vmap(tangent)(materials, fields(problem, system, a, load)[0]))
+    G, _, u = fields(problem, system, a, load)
+    H = assembled(system, jax.vmap(tangent)(materials, G)) + supports(problem, system, load, u)
     # the tangent of perfect plasticity is only semidefinite
     H = (H + H.T) / 2 + 1e-9 * jnp.eye(a.shape[0])
     direction = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(H), g)

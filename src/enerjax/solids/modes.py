@@ -5,7 +5,7 @@ matrix alone: ω² = 1/μ. By Rayleigh and Ritz every frequency is an upper boun
 """
 
 import dataclasses
-from functools import partial
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,11 @@ from jaxtyping import Array, Float
 
 from .._array import Key
 from ._clock import Clock
-from .collocation import Jets, _prepare
-from .condition import Spring
+from .collocation import Jets
 from .field import LinearField
 from .method import Ritz
+from .orthonormal import directions, energy_basis, first_jets
 from .problem import Problem
-from .ritz import directions, energy_basis
 from .solution import Solution
 from .survey import check_support, survey
 
@@ -56,21 +55,20 @@ def modes(
         method: features and quadrature.
 
     Raises:
-        ValueError: a rigid motion is free, displacement cannot be built in, a spring holds the body, or the basis has
-            fewer than `count` functions.
+        ValueError: a rigid motion is free, displacement cannot be built in, or the basis has fewer than `count`
+            functions.
     """
     method = method or Ritz(features=150, interior=24, boundary=8, cut=1e-9)
     if problem.mixed or problem.density is not None:
         raise ValueError(f"{problem.name}: modes need a material without pressure, over space alone")
-    if any(isinstance(c, Spring) for c in problem.conditions.values()):
-        raise ValueError(f"{problem.name}: springs are not part of the modes' stiffness: hold the body otherwise")
     with jax.enable_x64(True):
         clock = Clock()
         look = survey(problem, method.interior, method.boundary, clock)
         check_support(look)
-        built, basis = energy_basis(look, jr.key(key) if isinstance(key, int) else key, method)
-        found = clock.call(partial(_prepare, order=1), built, basis, (look.inside.x,))
-        T = directions(look, method.cut, clock, found)
+        built, basis = energy_basis(look, jr.key(int(key)) if isinstance(key, Integral) else key, method)
+        edges = tuple(p.x for p in look.edges.values())
+        found, surface = clock.call(first_jets, built, basis, look.inside.x, edges)
+        T = directions(look, method.cut, clock, built, found, surface)
         if T.shape[1] < count:
             raise ValueError(f"{problem.name}: {T.shape[1]} basis functions cannot give {count} modes: more features")
         mass = clock.call(_mass, look.inside.w, found, T, jnp.asarray(density))

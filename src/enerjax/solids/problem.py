@@ -1,6 +1,7 @@
 """A problem of solid mechanics: domain, material, loads, boundary conditions, and what is known of its solution."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from .condition import AbstractCondition, Periodic
 from .domain import AbstractDomain
 from .field import AbstractBasis
-from .material import AbstractMixedMaterial
+from .material import AbstractMixedMaterial, finite_strain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,10 +98,11 @@ class Problem:
         """Whether the material carries a pressure."""
         return isinstance(self.material, AbstractMixedMaterial)
 
-    @property
+    @functools.cached_property
     def finite(self) -> bool:
         """Whether the material is of finite strain."""
-        return bool(getattr(self.material, "finite", False))
+        patch = self.domain.patches[0]
+        return finite_strain(self.at(patch.map(np.full(patch.dimension, 0.5))), self.dimension)
 
     def at(self, x):
         """The material at x."""

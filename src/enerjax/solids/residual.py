@@ -23,7 +23,7 @@ from .condition import Initial, Periodic
 from .domain import Points
 from .material import stress
 from .problem import Problem
-from .survey import Survey
+from .survey import Survey, afloat
 
 Field = Callable[[Float[Array, " D"]], Float[Array, " m"]]
 
@@ -100,7 +100,16 @@ def strong(survey: Survey, soft: dict) -> tuple[Term, ...]:
         terms.append(Term(terms[0].points, law, 1, "volume"))
     for names in _alike(survey, soft):
         terms += _boundary_terms(survey, names, soft.get(names[0], {}), _strong_stress(problem))
-    return tuple(terms)
+    return (*terms, *_anchor(survey))
+
+
+def _anchor(survey: Survey) -> tuple[Term, ...]:
+    """One point held, for a periodic body, against the translations that nothing else holds: at no cost."""
+    ways = afloat(survey)
+    if len(ways) == 0:
+        return ()
+    hold = lambda load, x, n, u, du=None, ddu=None: jnp.asarray(ways, u.dtype) @ u[: ways.shape[1]]
+    return (Term(mean_weights(survey.inside[:1]), hold, 1, "anchor", scale=1 / survey.problem.domain.size),)
 
 
 def _strong_stress(problem: Problem) -> Callable:
@@ -222,7 +231,7 @@ def mixed(survey: Survey, soft: dict) -> tuple[Term, ...]:
     for names in _alike(survey, soft):
         P = lambda x, u, du: u[index] * S
         terms += _boundary_terms(survey, names, soft.get(names[0], {}), P)
-    return tuple(terms)
+    return (*terms, *_anchor(survey))
 
 
 class PotentialEnergy(AbstractEnergy):
@@ -261,7 +270,7 @@ class PotentialEnergy(AbstractEnergy):
         for name, points in self.edges.items():
             condition = self.problem.conditions[name]
             potential = jax.vmap(lambda p, n, c=condition: c.potential(p, n, x(p)[:d]))
-            total = total + self.load * jnp.sum(points.w * potential(points.x, points.normal))
+            total = total + condition.factor(self.load) * jnp.sum(points.w * potential(points.x, points.normal))
         return total
 
 

@@ -1,62 +1,29 @@
 """The energy form over a linear field: Newton in a basis made orthonormal in the elastic energy at rest.
 
-The strain energy at rest is ½‖√w L ∇(B c)‖² with LᵀL the tangent, so one pivoted QR of these rows gives a basis in
-which the linear problem's Hessian is the identity: a linear problem is solved by its gradient, dependent directions
-are dropped, and Newton's matrices for large strain stay well conditioned however redundant the random features are.
+In that basis (`orthonormal`) the linear problem's Hessian is the identity: a linear problem is solved by its gradient,
+and Newton's matrices for large strain stay well conditioned however redundant the random features are.
 """
 
 import time
-from collections.abc import Callable
+import warnings
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from . import jets, pressure
 from . import kinematics as kin
-from ._clock import Clock, run
-from .collocation import Jets, _prepare, basis_of
+from . import pressure
+from ._clock import Clock
+from .collocation import Jets
 from .domain import Points
-from .field import AbstractBasis, BuiltIn, LinearField, Stacked
-from .material import tangent
+from .field import AbstractBasis, BuiltIn, LinearField
 from .method import Ritz
+from .orthonormal import along, directions, energy_basis, first_jets, rows_of, tangents
 from .solution import Solution, SolveError, stopped
-from .survey import Survey, built_in
-
-
-def energy_basis(look: Survey, key, method: Ritz, call: Callable = run) -> tuple[BuiltIn, AbstractBasis]:
-    """How displacements are built into the field, and the random features beside them.
-
-    Raises:
-        ValueError: some cannot be built in; the energy alone would not see them.
-    """
-    problem = look.problem
-    built, soft = built_in(look, problem.dimension + problem.mixed)
-    if soft:
-        raise ValueError(
-            f"{problem.name}: the energy form needs displacements built into the field, and those on "
-            f"{', '.join(map(repr, soft))} cannot be: use Collocation"
-        )
-    random = basis_of(look, key, method.features, method.width, call)
-    return built, Stacked((*random.bases, *problem.pressure_basis))
-
-
-def _jets(built, basis, inside, edges) -> tuple[Jets, Jets]:
-    """Jets of the first order inside and on the boundary."""
-    found = _prepare(built, basis, (inside, *edges), 1)
-    return found[: len(inside)], found[len(inside) :]
-
-
-def directions(
-    look: Survey, cut: float, clock: Clock, volume: Jets, pressures: pressure.Space | None = None
-) -> Float[Array, "n K"]:
-    """The energy-orthonormal directions at rest among the features, those that `cut` leaves."""
-    T = clock.call(partial(_orthonormal, look.problem, cut), look.inside, volume, pressures)
-    T = np.asarray(T)
-    return jax.device_put(T[:, np.any(T != 0, axis=0)])
+from .survey import Survey
 
 
 class System(eqx.Module):
@@ -92,7 +59,7 @@ def discretise(look: Survey, key, method: Ritz, clock: Clock) -> tuple[BuiltIn, 
     """
     problem, (built, basis) = look.problem, energy_basis(look, key, method, clock.call)
     inside, edges = look.inside, look.edges
-    volume, surface = clock.call(_jets, built, basis, inside.x, tuple(p.x for p in edges.values()))
+    volume, surface = clock.call(first_jets, built, basis, inside.x, tuple(p.x for p in edges.values()))
     pressures = None
     if problem.mixed:
         pressures = clock.call(partial(pressure.space, problem, method.features), inside, volume.base[:, 0])
@@ -104,7 +71,7 @@ def discretise(look: Survey, key, method: Ritz, clock: Clock) -> tuple[BuiltIn, 
         d, used = problem.dimension, pressure.displacing(problem, basis)
         only = lambda j: Jets(j.base[:, :, :used], j.factor[:, :d], j.lift[:, :d])
         volume, surface = only(volume), only(surface)
-    T = directions(look, method.cut, clock, volume, pressures)
+    T = directions(look, method.cut, clock, built, volume, surface, pressures)
     gradients, values = clock.call(_transform, volume, surface, T)
     base, factor, lift = volume.base[:, 0], volume.factor[:, :, 0], volume.lift[:, :, 0]
     lift_G, lift_u = volume.lift[:, :, 1:], surface.lift[:, :, 0]
@@ -117,6 +84,13 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
     built, basis, system = discretise(look, key, method, clock)
     T, kept = system.T, system.T.shape[1]
     say(f"{kept} of {T.shape[0]} directions kept")
+    seen = len(system.inside) * problem.dimension * (problem.dimension + 1) // 2
+    if kept > seen / 2:
+        warnings.warn(
+            f"{problem.name}: {kept} unknowns, but the quadrature sees only {seen} strains and cannot tell them apart: "
+            f"Ritz(interior={method.interior}) is too few points for features={method.features}",
+            stacklevel=4,
+        )
     energy, direct = partial(_energy, problem), partial(newton, problem)
 
     a, load, step, history = jnp.zeros(kept), 0.0, 1.0 / method.load_steps, []
@@ -177,49 +151,6 @@ def solve_ritz(look: Survey, key, method: Ritz, clock: Clock, deadline, say) -> 
     return solution
 
 
-def _strain_rows(B, L):
-    """L ∇(B c) as rows [d², m N] at one point: B [m, S, N], L [d², d, d]."""
-    return jnp.einsum("qkl,klN->qkN", L, B[:, 1:]).reshape(L.shape[0], -1)
-
-
-def _root(problem, x):
-    """L with LᵀL the symmetric part of the tangent at rest (without pressure), [d², d, d]."""
-    d = problem.dimension
-    p = jnp.zeros((1,), x.dtype) if problem.mixed else None
-    A = _tangents(problem, x[None], jnp.zeros((1, d, d), x.dtype), p)[0].reshape(d * d, d * d)
-    s, V = jnp.linalg.eigh((A + A.T) / 2)
-    return (jnp.sqrt(jnp.maximum(s, 0.0))[:, None] * V.T).reshape(d * d, d, d)
-
-
-def _orthonormal(problem, cut, inside: Points, volume: Jets, pressures):
-    """T [m N, m N]: B T is orthonormal in the energy at rest; columns beyond the numerical rank are zero."""
-    D = problem.domain.dimension
-    roots = jax.vmap(partial(_root, problem))(inside.x)
-    rows = lambda w, j, L: jnp.sqrt(w) * _strain_rows(_rows_of(j, D), L)
-    blocks = [jax.vmap(rows)(inside.w, volume, roots).reshape(-1, volume.base.shape[2] * problem.dimension)]
-    if pressures is not None:
-        d = problem.dimension
-        zero = jnp.zeros((len(inside), d, d), inside.x.dtype)
-        cross = pressure.slopes(problem, inside.x, zero, zero[:, 0, 0])[1]
-        strains = jax.vmap(lambda j, D_: _strain_rows(_rows_of(j, D), D_[None])[0])(volume, cross)
-        blocks.append(pressure.against(pressures, inside.w[:, None] * strains))
-    R = jnp.linalg.qr(jnp.concatenate(blocks), mode="r")
-    scale = jnp.linalg.norm(R, axis=0)
-    scale = jnp.where(scale > 0, scale, 1.0)
-    _, upper, order = jax.scipy.linalg.qr(R / scale[None, :], mode="economic", pivoting=True)
-    n = upper.shape[0]
-    diagonal = jnp.abs(jnp.diag(upper))
-    keep = diagonal > cut * diagonal[0]
-    upper = jnp.where(keep[:, None] & keep[None, :], upper, jnp.eye(n))
-    inverse = jax.scipy.linalg.solve_triangular(upper, jnp.diag(keep.astype(upper.dtype)))
-    return jnp.zeros((scale.shape[0], n)).at[order].set(inverse) / scale[:, None]
-
-
-def _rows_of(j: Jets, D: int):
-    S = jets.length(D, 1)
-    return jax.vmap(lambda a: jets.product(a[:S], j.base[:S], D, 1))(j.factor)
-
-
 def _transform(volume: Jets, surface: Jets, T):
     """∇(B T) [n, m, D, K] inside and B T [n, m, K] on the boundary."""
     D = volume.base.shape[1] - 1
@@ -227,9 +158,9 @@ def _transform(volume: Jets, surface: Jets, T):
     t = T.reshape(m, -1, T.shape[1])
 
     def gradient(j):
-        return jnp.einsum("msN,mNK->msK", _rows_of(j, D)[:, 1:], t)
+        return jnp.einsum("msN,mNK->msK", rows_of(j, D)[:, 1:], t)
 
-    value = lambda j: jnp.einsum("mN,mNK->mK", _rows_of(j, D)[:, 0], t)
+    value = lambda j: jnp.einsum("mN,mNK->mK", rows_of(j, D)[:, 0], t)
     return jax.lax.map(gradient, volume, batch_size=64), jax.lax.map(value, surface, batch_size=64)
 
 
@@ -248,13 +179,6 @@ def _pressure(problem, system: System, G):
     if system.pressures is None:
         return None
     return system.pressures.q @ pressure.coefficients(problem, system.pressures, system.inside, G)
-
-
-def _tangents(problem, x, G, p):
-    """∂²W/∂G² at points, [n, d, d, d, d]; at fixed pressure where the material has one."""
-    if p is not None:
-        return jax.vmap(lambda x, G, p: tangent(problem.at(x), G, p))(x, G, p)
-    return jax.vmap(lambda x, G: tangent(problem.at(x), G))(x, G)
 
 
 def _coefficients(problem, system: System, a, load):
@@ -284,14 +208,24 @@ def potential(problem, system: System, load, G, u_inside, u):
 
 
 def boundary_potential(problem, system: System, load, u):
-    """Σ load w φ(x, n, u) over the conditions, u given at the boundary points."""
-    total, start = 0.0, 0
-    for name, points in system.edges.items():
-        here = u[start : start + len(points)]
-        start += len(points)
+    """Σ w φ(x, n, u) over the conditions, loads times the load factor, u given at the boundary points."""
+    total = 0.0
+    for name, points, here in along(system.edges, u):
         condition = problem.conditions[name]
-        total += load * jnp.sum(points.w * jax.vmap(condition.potential)(points.x, points.normal, here))
+        total += condition.factor(load) * jnp.sum(
+            points.w * jax.vmap(condition.potential)(points.x, points.normal, here)
+        )
     return total
+
+
+def supports(problem, system: System, load, u):
+    """∂²/∂a² [K, K] of `boundary_potential`: what springs add to the stiffness."""
+    H = 0.0
+    for name, points, (here, B) in along(system.edges, (u, system.values)):
+        condition = problem.conditions[name]
+        second = jax.vmap(jax.hessian(condition.potential, 2))(points.x, points.normal, here)
+        H += condition.factor(load) * jnp.einsum("n,nka,nkl,nlb->ab", points.w, B, second, B)
+    return H
 
 
 def _energy(problem, system: System, a, load):
@@ -303,20 +237,14 @@ def hessian(problem, system: System, a, load):
     """∂²Π/∂a² [K, K], assembled from the tangent at every point."""
     G, _, u = fields(problem, system, a, load)
     p = _pressure(problem, system, G)
-    H = assembled(system, _tangents(problem, system.inside.x, G, p))
+    H = assembled(system, tangents(problem, system.inside.x, G, p))
     if system.pressures is not None:
         cross = pressure.slopes(problem, system.inside.x, G, p)[1]
         rows = pressure.against(
             system.pressures, jnp.einsum("n,nij,nija->na", system.inside.w, cross, system.gradients)
         )
         H += rows.T @ rows
-    start = 0
-    for name, points in system.edges.items():
-        here, B = u[start : start + len(points)], system.values[start : start + len(points)]
-        start += len(points)
-        condition = problem.conditions[name]
-        second = jax.vmap(jax.hessian(condition.potential, 2))(points.x, points.normal, here)
-        H += load * jnp.einsum("n,nka,nkl,nlb->ab", points.w, B, second, B)
+    H += supports(problem, system, load, u)
     return (H + H.T) / 2
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from . import jets
 from . import kinematics as kin
 from .domain import join
-from .material import cauchy_stress, stress
+from .material import across, stress
 from .problem import Problem
 
 
@@ -30,15 +30,33 @@ def _gradient(field, x, d: int):
 
 @eqx.filter_jit
 def _evaluate(problem, field, x, law):
-    """u and the stress by `law`."""
+    """u and law(problem, x, ∇u, pressure)."""
     d = problem.dimension
 
     def one(x):
         z = jets.jet(field, x, 1)
         internal = (z[0, d],) if problem.mixed else ()
-        return z[0, :d], law(problem.at(x), z[1 : 1 + d, :d].T, *internal)
+        return z[0, :d], law(problem, x, z[1 : 1 + d, :d].T, *internal)
 
     return jax.vmap(one)(x)
+
+
+def _piola(problem, x, G, *internal):
+    return stress(problem.at(x), G, *internal)
+
+
+def _cauchy(problem, x, G, *internal):
+    P = _piola(problem, x, G, *internal)
+    return kin.cauchy(P, G) if problem.finite else P
+
+
+def _von_mises(problem, x, G, *internal):
+    sigma, beside = _cauchy(problem, x, G, *internal), 0.0
+    if problem.out_of_plane is not None:
+        beside = problem.out_of_plane(G, sigma)
+    elif problem.dimension == 2:
+        beside = across(problem.at(x), G, *internal)
+    return kin.von_mises(sigma, beside)
 
 
 @eqx.filter_jit
@@ -57,7 +75,7 @@ def _exact_at(problem, x):
     def sigma(x):
         if problem.exact_stress is not None:
             return problem.exact_stress(x)
-        return cauchy_stress(problem.at(x), jax.jacfwd(exact)(x)[:, :d])
+        return _cauchy(problem, x, jax.jacfwd(exact)(x)[:, :d])
 
     return jax.vmap(exact)(x), jax.vmap(sigma)(x)
 
@@ -113,25 +131,30 @@ class Solution:
 
     def stress(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
         """The Cauchy stress at points [n, D]."""
-        return self._stress(points, cauchy_stress, check)
+        return self._at(points, _cauchy, check)
 
     def piola(self, points, *, check: bool = True) -> Float[Array, "n d d"]:
         """The first Piola–Kirchhoff stress at points [n, D]."""
-        return self._stress(points, stress, check)
+        return self._at(points, _piola, check)
 
-    def _stress(self, points, law, check):
+    def _at(self, points, law, check):
         with jax.enable_x64(True):
             return _evaluate(self.problem, self.field, self._points(points, check), law)[1]
 
     def von_mises(self, points, *, check: bool = True) -> Float[Array, " n"]:
-        """The von Mises stress at points [n, D]."""
+        """The von Mises stress at points [n, D]; of a planar problem with σ₃₃ as the law has it, or `out_of_plane`."""
+        return self._at(points, _von_mises, check)
+
+    def reaction(self, part: str, n: int = 60) -> Float[Array, " d"]:
+        """∫ P n over a part of the boundary: the force that acts on the body there, by n Gauss points along each
+        direction of its patches. Near singular corners it is less accurate than the displacement.
+
+        Raises:
+            ValueError: no part has this name.
+        """
         with jax.enable_x64(True):
-            sigma = self.stress(points, check=check)
-            ratio = getattr(self.problem.material, "out_of_plane", 0.0)
-            across = ratio * jnp.trace(sigma, axis1=1, axis2=2)
-            if self.problem.out_of_plane is not None:
-                across = jax.vmap(self.problem.out_of_plane)(self.gradient(points, check=check), sigma)
-            return jax.vmap(kin.von_mises)(sigma, across)
+            edge = self.problem.domain.boundary(part, n)
+            return jnp.einsum("p,pij,pj->i", edge.w, self.piola(edge.x, check=False), edge.normal)
 
     def errors(self, n: int = 31) -> dict[str, float]:
         """Relative L2 errors of displacement and stress, against the exact solution or the stated reference.
@@ -141,9 +164,7 @@ class Solution:
         """
         with jax.enable_x64(True):
             x, w, u, s = truth(self.problem, n)
-            mine = dict(
-                zip(("displacement", "stress"), _evaluate(self.problem, self.field, x, cauchy_stress), strict=True)
-            )
+            mine = dict(zip(("displacement", "stress"), _evaluate(self.problem, self.field, x, _cauchy), strict=True))
             if s is None:
                 del mine["stress"]
             known = {"displacement": u, "stress": s}

@@ -1,7 +1,9 @@
 """`solve(problem, key)`: checks the problem, runs its method in float64, and returns a `Solution`."""
 
 import time
+import warnings
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 
 import jax
@@ -19,6 +21,8 @@ from .ritz import solve_ritz
 from .solution import Solution, SolveError, stopped
 from .survey import check_support, survey
 from .trained import solve_network
+
+POOR = 0.01  # of the residual at rest, beyond which a linear solution is called unconverged
 
 
 def solve(
@@ -44,11 +48,20 @@ def solve(
         The solution: `displacement(points)`, `stress(points)`, `history`, `errors()`.
 
     Raises:
-        ValueError: free rigid-body motions, missing conditions, contradictory arguments.
+        ValueError: free rigid-body motions, missing conditions, contradictory arguments, loads that are not finite.
+        TypeError: inside `jax.grad`, `vmap` or `jit` over the material or the conditions.
         SolveError: load steps had to be halved below 1/1024, or a NaN with its likely cause.
+
+    Warns:
+        UserWarning: the basis leaves a good part of the loads unbalanced, or has more unknowns than quadrature sees.
     """
-    if isinstance(key, int):
-        key = jr.key(key)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem.material, dict(problem.conditions)))):
+        raise TypeError(
+            f"{problem.name}: solve runs on the host and cannot be differentiated or batched by JAX; "
+            "Specimen.create(problem, points, key) can, over materials"
+        )
+    if isinstance(key, Integral):
+        key = jr.key(int(key))
     chosen = method or problem.method or Collocation()
     runner = {Collocation: solve_collocation, Ritz: solve_ritz, Network: solve_network}.get(type(chosen))
     if runner is None:
@@ -123,6 +136,13 @@ def solve_collocation(look, key, method: Collocation, clock: Clock, deadline, sa
             break
     info = {"width": width, "unknowns": int(c.size), "residual": history[-1]["residual"], "method": "collocation"}
     info |= stopped(history)
+    left = history[-1]["residual"] / max(float(history[0].get("start", 0.0)), 1e-300)
+    if linear and left > POOR:
+        warnings.warn(
+            f"{problem.name}: {left:.1%} of the loads' residual is left, the solution is far from converged: give more "
+            "features, `basis=` functions for singular corners (`solids.singular.corner`), or use Ritz",
+            stacklevel=3,
+        )
     return Solution(problem, LinearField(basis, system.built, c), history, clock.seconds, clock.compile, info)
 
 

@@ -77,7 +77,7 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
         levels = {n: jnp.min(jax.vmap(part.level)(core.x)) for n, part in parts.items()}
         cross = {(a, b): jnp.min(jax.vmap(parts[a].level)(few[b].x)) for a in parts for b in parts if a != b}
         # two places, so that both sides of an interface count
-        S = jnp.stack([modulus(problem.at(x), d) for x in (core.x[0], core.x[-1])])
+        S = jnp.stack([jnp.stack(modulus(problem.at(x), d)) for x in (core.x[0], core.x[-1])])
         zero = jnp.zeros((d,))
         pull = {
             n: jax.vmap(lambda x, m, c=c: -jax.grad(lambda u: c.potential(x, m[:d], u))(zero))(few[n].x, few[n].normal)
@@ -99,6 +99,15 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
     inside, core, edges, few, levels, cross, S, pull, asked, force, xi = found
     host = lambda tree: jax.tree.map(np.asarray, tree)
     numbers = lambda tree: {k: float(v) for k, v in tree.items()}
+    S, pull, force = host((S, pull, force))
+    largest, least = S.T
+    if not np.all(np.isfinite(S)) or np.any(largest <= 0) or np.any(least < -1e-9 * largest):
+        raise ValueError(
+            f"{problem.name}: not a solid: the material's stiffness at rest against some strain is {np.min(least):.3g}"
+        )
+    for what, value in {**{f"the load on {n!r}": v for n, v in pull.items()}, "the body force": force}.items():
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{problem.name}: {what} is not finite")
     return Survey(
         problem,
         inside,
@@ -106,11 +115,11 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
         host(few),
         numbers(levels),
         numbers(cross),
-        float(np.max(np.asarray(S))),
-        host(pull),
+        float(np.max(largest)),
+        pull,
         {n: (len(balance), len(constraint)) for n, (balance, constraint) in asked.items()},
         host(core),
-        host(force),
+        force,
         len(xi),
     )
 
@@ -119,8 +128,9 @@ def built_in(survey: Survey, components: int) -> tuple[BuiltIn, dict[str, dict[i
     """Factor and lift of the displacement, and what could not be built in: {part: {component: value}}.
 
     A component is built in over the parts that prescribe it if the level of each part is positive inside the domain,
-    none asks to be left to the residual, and the values are zero or belong to parts that do not meet:
-    u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j (Rvachev). The rest is left to the residual.
+    and on the other parts unless it is zero there too, none asks to be left to the residual, and the values are zero
+    or belong to parts that do not meet: u = Σ_k g_k w_k / Σ w_k with w_k = Π_{j≠k} ℓ_j (Rvachev). The rest is left
+    to the residual.
     """
     problem, domain = survey.problem, survey.problem.domain
     L = domain.size
@@ -130,8 +140,10 @@ def built_in(survey: Survey, components: int) -> tuple[BuiltIn, dict[str, dict[i
         usable = (
             not isinstance(condition, Initial) and survey.levels[name] > 0 and not getattr(condition, "soft", False)
         )
+        # parts whose points the level holds as well: those on the line of a flat one
+        along = [b for b in problem.conditions if b != name and survey.cross[name, b] < 1e-7 * L]
         for i, (value, zero) in survey.prescribed(name).items():
-            if usable:
+            if usable and all(zero and survey.prescribed(b).get(i, (None, False))[1] for b in along):
                 per_component[i].append((name, value, zero))
             else:
                 soft.setdefault(name, {})[i] = value
@@ -171,19 +183,50 @@ def _product(values, one):
 
 
 def check_support(survey: Survey) -> None:
-    """Refuse rigid-body motions that nothing holds.
+    """Refuse rigid-body motions that nothing holds, but for translations of a periodic body: `afloat`.
 
     Raises:
         ValueError: names the motions left free, and says whether the loads would drive them.
     """
-    problem, domain = survey.problem, survey.problem.domain
-    d = problem.dimension
+    problem = survey.problem
     if problem.density is not None:
         return
+    free, resultant = _free_motions(survey)
+    if len(free) == 0:
+        return
+    names = rigid_names(problem.dimension)
+    involved = [n for k, n in enumerate(names) if np.max(np.abs(free[:, k])) > 0.3]
+    driven = np.linalg.norm(free @ resultant) > 1e-8 * (1 + np.abs(resultant).max())
+    if not driven and len(afloat(survey)):
+        return
+    balance = "and the loads are not balanced against it" if driven else "though the loads balance"
+    raise ValueError(
+        f"{problem.name}: the boundary conditions leave rigid-body motion free: {', '.join(involved)} ({balance}). "
+        "Hold it with Displacement, Symmetry or Spring on some part"
+    )
+
+
+def afloat(survey: Survey) -> np.ndarray:
+    """The translations [k, d] of a periodic body that nothing holds, where no other motion is free: any will do."""
+    d = survey.problem.dimension
+    if survey.problem.density is not None or not _partners(survey.problem):
+        return np.zeros((0, d))
+    free, _ = _free_motions(survey)
+    return free[:, :d] if np.all(np.abs(free[:, d:]) < 1e-8) else np.zeros((0, d))
+
+
+def _partners(problem: Problem) -> bool:
+    return any(isinstance(c, Periodic) for c in problem.conditions.values())
+
+
+def _free_motions(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """The rigid motions that no condition resists [free, modes], and the work of the loads on each mode [modes]."""
+    problem, domain = survey.problem, survey.problem.domain
+    d = problem.dimension
     centre = (np.asarray(domain.lower) + np.asarray(domain.upper)) / 2
     motion = lambda X: rigid_motions((X - centre) / domain.size)  # [n, modes, d]
-    names = rigid_names(d)
-    rows, resultant = [], np.zeros(len(names))
+    modes = len(rigid_names(d))
+    rows, resultant = [], np.zeros(modes)
     for name, condition in problem.conditions.items():
         points = survey.coarse[name]
         M = motion(points.x)
@@ -192,25 +235,17 @@ def check_support(survey: Survey) -> None:
         if isinstance(condition, Symmetry) and not prescribed:
             rows.append(np.einsum("pmi,pi->pm", M, points.normal))
         if isinstance(condition, Spring):
-            rows += [M[:, :, i] for i in range(d)]
+            k = np.stack([np.asarray(condition.pull(jnp.asarray(x), jnp.ones(d))) for x in points.x])
+            rows += [M[:, :, i] * k[:, i : i + 1] / max(np.max(k), 1e-300) for i in range(d)]
         if isinstance(condition, Periodic):
             rows += [(motion(points.x + np.asarray(condition.shift)) - M)[:, :, i] for i in range(d)]
         if not isinstance(condition, Displacement | Initial | Periodic):
             resultant += np.einsum("p,pi,pmi->m", points.w, survey.pull[name], M)
     resultant += np.einsum("p,pi,pmi->m", survey.core.w, survey.force, motion(survey.core.x))
-    held = np.concatenate(rows) if rows else np.zeros((1, len(names)))
+    held = np.concatenate(rows) if rows else np.zeros((1, modes))
     _, s, V = np.linalg.svd(held, full_matrices=True)
-    s = np.concatenate([s, np.zeros(len(names) - len(s))])
-    free = V[s < 1e-8 * max(1.0, s[0])]
-    if len(free) == 0:
-        return
-    involved = [n for k, n in enumerate(names) if np.max(np.abs(free[:, k])) > 0.3]
-    driven = np.linalg.norm(free @ resultant) > 1e-8 * (1 + np.abs(resultant).max())
-    balance = "and the loads are not balanced against it" if driven else "though the loads balance"
-    raise ValueError(
-        f"{problem.name}: the boundary conditions leave rigid-body motion free: {', '.join(involved)} ({balance}). "
-        "Hold it with Displacement, Symmetry or Spring on some part"
-    )
+    s = np.concatenate([s, np.zeros(modes - len(s))])
+    return V[s < 1e-8 * max(1.0, s[0])], resultant
 
 
 def rigid_motions(X: np.ndarray) -> np.ndarray:

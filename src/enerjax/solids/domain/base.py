@@ -142,6 +142,42 @@ def plane(origin, inward) -> tuple[Callable, Callable]:
     return level, lambda x: x - ((x - origin) @ inward) * inward
 
 
+def trimmed(ends: list[tuple]) -> tuple[Callable, Callable]:
+    """Level and projection of line segments in the plane, body on the left: zero on them and not on their lines beyond.
+
+    The distance f to a segment's line joined with the disc t ≥ 0 around the segment, φ² = f² + ((√(t² + f⁴) − t)/2)²
+    (Rvachev & Sheiko, Appl. Mech. Rev. 48 (1995) 151), has the slope 1 on the segment and is analytic off it; two
+    segments are joined by φ₁φ₂/√(φ₁² + φ₂²).
+    """
+    ends = [(np.asarray(a, float), np.asarray(b, float)) for a, b in ends]
+
+    def one(x, a, b):
+        length = float(np.linalg.norm(b - a))
+        t = (length**2 / 4 - jnp.sum((x - (a + b) / 2) ** 2)) / length
+        f = (x - a) @ (np.array([a[1] - b[1], b[0] - a[0]]) / length)
+        root = jnp.sqrt(t * t + f**4 + 1e-300)
+        over = t > 0  # where φ is f times a smooth function; elsewhere f may be zero and φ is not
+        near = f * jnp.sqrt(1 + jnp.where(over, f**3 / (2 * (root + jnp.abs(t))), 0.0) ** 2)
+        far = jnp.sqrt(jnp.where(over, 1.0, f * f + ((root - t) / 2) ** 2))
+        return jnp.where(over, near, far)
+
+    def level(x):
+        first, *rest = (one(x, a, b) for a, b in ends)
+        for other in rest:
+            size = jnp.sqrt(first * first + other * other + 1e-300)
+            first = first * other / size
+        return first
+
+    def project(x):
+        v, w = (jnp.asarray(np.stack(side)) for side in zip(*ends, strict=True))
+        edge = w - v
+        along = jnp.clip(jnp.sum((x - v) * edge, 1) / jnp.sum(edge * edge, 1), 0.0, 1.0)
+        feet = v + along[:, None] * edge
+        return feet[jnp.argmin(jnp.sum((feet - x) ** 2, 1))]
+
+    return level, project
+
+
 def sphere(centre, radius: float, outer: bool, axes: slice = slice(None)) -> tuple[Callable, Callable]:
     """Level ±(R² − r²)/2R and radial projection of a circle, sphere, or cylinder (`axes` across it)."""
     centre, sign = np.asarray(centre, float), 1.0 if outer else -1.0

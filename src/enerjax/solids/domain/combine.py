@@ -1,12 +1,13 @@
 """Boolean combinations of domains: `a - b`, `a & b`, `a | b`.
 
 The parts of both remain, under the names `a.name` and `b.name` where they clash, each cut to what is still on the
-boundary. Quadrature is the uncut rule on `cells` sub-cells per direction with the points outside given weight zero
-and then dropped: its error falls as the cell size, which is enough for collocation. Where an integral must be exact,
-use a domain whose patches follow the boundary (`Annulus`, `PerforatedQuarter`).
+boundary; where two boundaries run along each other, the part of `a` has what is left of them. Quadrature is the uncut
+rule without the points outside: its error falls as their spacing, which is enough for collocation. Where an integral
+must be exact, use a domain whose patches follow the boundary (`Annulus`, `PerforatedQuarter`).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,16 +25,21 @@ class _Combination(AbstractDomain):
             raise ValueError(f"domains of dimension {a.dimension} and {b.dimension} cannot be combined")
         self.a, self.b = a, b
         self.lower, self.upper = self._box()
+        self.near = 1e-7 * max(a.size, b.size)  # what counts as on a boundary
 
     def _box(self):
         return self.a.lower, self.a.upper
 
-    def _keep_a(self, x) -> Scalar:
-        """Signed: ≤ 0 where a point of a (or of its boundary) remains."""
+    def _keep(self, x) -> Scalar:
+        """Positive where a point inside a remains."""
         raise NotImplementedError
 
-    def _keep_b(self, x) -> Scalar:
-        """The same for the boundary of b."""
+    def _keep_edge(self, x, inward) -> Scalar:
+        """Positive where a point of a's boundary is still on the boundary."""
+        raise NotImplementedError
+
+    def _keep_other(self, x) -> Scalar:
+        """Positive where a point of b's boundary is on the boundary, and not on that of a."""
         raise NotImplementedError
 
     flips_b = False
@@ -41,7 +47,7 @@ class _Combination(AbstractDomain):
     @property
     def patches(self):
         """The patches of the first domain, cut."""
-        return tuple(_Cut(p.map, p.dimension, p.shares, p.grades, self._keep_a) for p in self.a.patches)
+        return tuple(_Cut(p, self._keep) for p in self.a.patches)
 
     @property
     def parts(self):
@@ -49,34 +55,39 @@ class _Combination(AbstractDomain):
         mine, theirs = self.a.parts, self.b.parts
         clash = set(mine) & set(theirs)
         parts = {}
-        for prefix, source, keep, flip in (
-            ("a.", mine, self._keep_a, False),
-            ("b.", theirs, self._keep_b, self.flips_b),
-        ):
+        for prefix, source in (("a.", mine), ("b.", theirs)):
             for name, part in source.items():
-                cut = tuple(_Cut(p.map, p.dimension, p.shares, p.grades, keep) for p in part.patches)
+                keep = partial(self._along, part) if source is mine else self._keep_other
+                cut = tuple(_Cut(p, keep) for p in part.patches)
                 cut = tuple(p for p in cut if len(p.rule(8)[0]))
                 if cut:
+                    flip = source is theirs and self.flips_b
                     level = (lambda x, part=part: -part.level(x)) if flip else part.level
                     parts[prefix + name if name in clash else name] = Part(cut, level, part.project)
         return parts
 
+    def _along(self, part: Part, x):
+        slope = jax.grad(lambda x: jnp.asarray(part.level(x)))(x)
+        return self._keep_edge(x, slope / jnp.maximum(jnp.linalg.norm(slope), 1e-30))
+
 
 class _Cut(Patch):
-    """A patch less the points where keep(x) > 0."""
+    """A patch less the points where keep(x) ≤ 0."""
 
+    patch: Patch
     keep: Callable
 
-    def __init__(self, map, dimension, shares, grades, keep):
-        super().__init__(map, dimension, shares, grades)
+    def __init__(self, patch: Patch, keep: Callable):
+        super().__init__(patch.map, patch.dimension, patch.shares, patch.grades)
+        object.__setattr__(self, "patch", patch)
         object.__setattr__(self, "keep", keep)
 
     def rule(self, n):
         """The uncut rule without the points outside."""
-        s, w = super().rule(n)
+        s, w = self.patch.rule(n)
         with jax.ensure_compile_time_eval():
-            x = jax.vmap(self.map)(jnp.asarray(s))
-            inside = np.asarray(jax.vmap(self.keep)(x) <= 1e-9)
+            x = jax.vmap(self.map)(jnp.asarray(s, float))
+            inside = np.asarray(jax.vmap(self.keep)(x) > 0)
         return s[inside], w[inside]
 
 
@@ -85,11 +96,14 @@ class Difference(_Combination):
 
     flips_b = True
 
-    def _keep_a(self, x):
-        return -self.b.distance(x)
+    def _keep(self, x):
+        return self.b.distance(x)
 
-    def _keep_b(self, x):
-        return self.a.distance(x)
+    def _keep_edge(self, x, inward):
+        return self.b.distance(x + self.near * inward)
+
+    def _keep_other(self, x):
+        return -self.a.distance(x) - self.near
 
     def distance(self, x):
         """max(d_a, −d_b)."""
@@ -102,11 +116,14 @@ class Intersection(_Combination):
     def _box(self):
         return np.maximum(self.a.lower, self.b.lower), np.minimum(self.a.upper, self.b.upper)
 
-    def _keep_a(self, x):
-        return self.b.distance(x)
+    def _keep(self, x):
+        return -self.b.distance(x)
 
-    def _keep_b(self, x):
-        return self.a.distance(x)
+    def _keep_edge(self, x, inward):
+        return -self.b.distance(x + self.near * inward)
+
+    def _keep_other(self, x):
+        return -self.a.distance(x) - self.near
 
     def distance(self, x):
         """max(d_a, d_b)."""
@@ -119,17 +136,16 @@ class Union(_Combination):
     def _box(self):
         return np.minimum(self.a.lower, self.b.lower), np.maximum(self.a.upper, self.b.upper)
 
-    def _keep_a(self, x):
-        return -self.b.distance(x)
+    def _keep_edge(self, x, inward):
+        return self.b.distance(x - self.near * inward)
 
-    def _keep_b(self, x):
-        return -self.a.distance(x)
+    def _keep_other(self, x):
+        return self.a.distance(x) - self.near
 
     @property
     def patches(self):
         """All of a, and of b what lies outside a."""
-        cut = tuple(_Cut(p.map, p.dimension, p.shares, p.grades, self._keep_b) for p in self.b.patches)
-        return (*self.a.patches, *cut)
+        return (*self.a.patches, *(_Cut(p, self.a.distance) for p in self.b.patches))
 
     def distance(self, x):
         """min(d_a, d_b)."""

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from .base import AbstractDomain, Part, Patch, plane, sphere
+from .base import AbstractDomain, Part, Patch, plane, sphere, trimmed
 
 
 def _segment(a, b) -> Patch:
@@ -111,13 +111,19 @@ class Polygon(AbstractDomain):
     @property
     def parts(self):
         """One per name; edges of one name are one part."""
-        parts: dict[str, Part] = {}
         v = self.vertices
-        for k, name in enumerate(self.names):
-            a, b = v[k], v[(k + 1) % len(v)]
-            t = (b - a) / np.linalg.norm(b - a)
-            patches = parts[name].patches if name in parts else ()
-            parts[name] = Part((*patches, _segment(a, b)), *plane(a, (-t[1], t[0])))
+        edges = [(name, v[k], v[(k + 1) % len(v)]) for k, name in enumerate(self.names)]
+        parts: dict[str, Part] = {}
+        for name in dict.fromkeys(self.names):
+            mine = [(a, b) for other, a, b in edges if other == name]
+            on_line = lambda a, b, c: abs(_cross(a, b, c)) < 1e-9 * self.size * np.linalg.norm(b - a)
+            shared = any(on_line(*mine[0], a) and on_line(*mine[0], b) for other, a, b in edges if other != name)
+            if shared or len(mine) > 1:
+                level = trimmed(mine)
+            else:
+                ((a, b),) = mine
+                level = plane(a, (a[1] - b[1], b[0] - a[0]))
+            parts[name] = Part(tuple(_segment(a, b) for a, b in mine), *level)
         return parts
 
     def distance(self, x):

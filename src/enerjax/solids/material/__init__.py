@@ -2,8 +2,10 @@
 
 from .base import AbstractMaterial as AbstractMaterial
 from .base import AbstractMixedMaterial as AbstractMixedMaterial
+from .base import across as across
 from .base import cauchy_stress as cauchy_stress
 from .base import divergence as divergence
+from .base import finite_strain as finite_strain
 from .base import modulus as modulus
 from .base import stress as stress
 from .base import tangent as tangent

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..._array import Scalar
@@ -47,10 +48,34 @@ def stress(material: Material, G: Tensor, *internal) -> Tensor:
     return jax.grad(material)(G, *internal)
 
 
+def finite_strain(material: Material, d: int) -> bool:
+    """Whether a law is of finite strain: as it says by `finite`, else whether 1 % of strain changes its tangent in d
+    dimensions.
+    """
+    if hasattr(material, "finite"):
+        return bool(material.finite)  # pyright: ignore[reportFunctionMemberAccess]
+    G = 0.01 * np.sin(1.0 + np.arange(d * d)).reshape(d, d)
+    with jax.ensure_compile_time_eval():
+        rest, strained = (tangent(material, jnp.asarray(g, float)) for g in (0 * G, G))
+        changes = jnp.max(jnp.abs(strained - rest)) > 1e-4 * jnp.max(jnp.abs(rest))
+    # parameters that are being differentiated cannot be looked at: Newton is right for either
+    return True if isinstance(changes, jax.core.Tracer) else bool(changes)
+
+
 def cauchy_stress(material: Material, G: Tensor, *internal) -> Tensor:
     """σ: P for small strain, P Fᵀ/J for finite strain."""
     P = stress(material, G, *internal)
-    return kin.cauchy(P, G) if getattr(material, "finite", True) else P
+    return kin.cauchy(P, G) if finite_strain(material, G.shape[0]) else P
+
+
+def across(material: Material, G: Float[Array, "2 2"], *internal) -> Scalar:
+    """σ₃₃ of a planar gradient: (σ₁₁ + σ₂₂) times the law's `out_of_plane` if it has one (0: plane stress), else that
+    of the law in space, which is then in plane strain.
+    """
+    ratio = getattr(material, "out_of_plane", None)
+    if ratio is not None:
+        return ratio * jnp.trace(cauchy_stress(material, G, *internal))
+    return cauchy_stress(material, kin.embed(G), *internal)[2, 2]
 
 
 def tangent(material: Material, G: Tensor, *internal) -> Float[Array, "d d d d"]:
@@ -68,12 +93,19 @@ def divergence(material: Material, G: Tensor, H: Float[Array, "d d d"]) -> Float
     return functools.reduce(operator.add, (directional(j) for j in range(d)))
 
 
-def modulus(material: Material, d: int, dtype=jnp.float64) -> Scalar:
-    """A stiffness scale: the largest entry of the tangent at rest. What residuals are made dimensionless by."""
+def modulus(material: Material, d: int, dtype=jnp.float64) -> tuple[Scalar, Scalar]:
+    """A stiffness scale, the largest entry of the tangent at rest, by which residuals are made dimensionless; and the
+    least stiffness against a strain of norm 1, which a solid has above zero (a material with a pressure: not below).
+    """
     G = jnp.zeros((d, d), dtype)
     A = (
         tangent(material, G, jnp.zeros((), dtype))
         if isinstance(material, AbstractMixedMaterial)
         else tangent(material, G)
     )
-    return jnp.max(jnp.abs(A))
+    pairs = [(i, j) for i in range(d) for j in range(i, d)]
+    strains = np.zeros((len(pairs), d, d))
+    for k, (i, j) in enumerate(pairs):
+        strains[k, i, j] = strains[k, j, i] = 1.0 if i == j else 0.5**0.5
+    least = jnp.linalg.eigvalsh(jnp.einsum("aij,ijkl,bkl->ab", strains, A, strains))[0]
+    return jnp.max(jnp.abs(A)), least

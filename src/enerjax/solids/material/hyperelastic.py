@@ -6,13 +6,14 @@ Every law is zero, with zero stress, at G = 0, and depends on G through C = Fᵀ
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ..._array import Scalar
 from .. import kinematics as kin
 from ..kinematics import Tensor
-from .base import AbstractMaterial, AbstractMixedMaterial
+from .base import AbstractMaterial, AbstractMixedMaterial, finite_strain
 from .linear import lame
 
 
@@ -73,8 +74,8 @@ class Ogden(AbstractMaterial):
     Formed from ln C by rational operations (`kinematics.log_spd`), so it is smooth where stretches coincide.
     """
 
-    mu: jax.Array  # [terms]
-    alpha: jax.Array  # [terms]
+    mu: jax.Array = eqx.field(converter=jnp.asarray)  # [terms]
+    alpha: jax.Array = eqx.field(converter=jnp.asarray)  # [terms]
     lam: float | jax.Array
     finite: ClassVar[bool] = True
 
@@ -106,7 +107,11 @@ class PlaneStrain(AbstractMaterial):
     """W(G₂) = W₃(G₂ ⊕ 0) of any spatial law."""
 
     spatial: AbstractMaterial
-    finite: ClassVar[bool] = True
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the spatial law is."""
+        return finite_strain(self.spatial, 3)
 
     def __call__(self, G: Tensor) -> Scalar:
         """W₃(G₂ ⊕ 0)."""
@@ -116,25 +121,47 @@ class PlaneStrain(AbstractMaterial):
 class PlaneStress(AbstractMaterial):
     """W(G₂) = min over G₃₃ of W₃(G₂ ⊕ G₃₃): zero stress across the plane, exact for isotropic laws.
 
-    Newton's steps on the scalar ∂W₃/∂G₃₃ = 0 in a loop without derivatives, then one with them, which makes stress and
-    tangent exact (the stress needs none: W is stationary there). Third derivatives are not exact.
+    Newton's steps on the scalar ∂W₃/∂G₃₃ = 0 in a loop without derivatives, at most `steps` of them, then one with
+    them, which makes stress and tangent exact (the stress needs none: W is stationary there). Third derivatives are not
+    exact. NaN where the loop finds no minimum. For finite strain the unknown is ln λ₃, in which λ₃ ∂W₃/∂λ₃ of the usual
+    laws grows throughout, where ∂W₃/∂λ₃ itself turns back under large stretch.
     """
 
     spatial: AbstractMaterial
-    steps: int = 6
-    finite: ClassVar[bool] = True
+    steps: int = 40
+    out_of_plane: ClassVar[float] = 0.0
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the spatial law is."""
+        return finite_strain(self.spatial, 3)
 
     def __call__(self, G: Tensor) -> Scalar:
         """min over G₃₃ of W₃(G₂ ⊕ G₃₃)."""
 
-        def newton(spatial, G, thickness):
+        def slopes(spatial, G, thickness):
             slope = jax.grad(lambda g: spatial(kin.embed(G, g)))
-            value, curvature = jax.jvp(slope, (thickness,), (jnp.ones_like(thickness),))
-            return jnp.maximum(thickness - value / curvature, (thickness - 1) / 2)  # never through the inverted state
+            return jax.jvp(slope, (thickness,), (jnp.ones_like(thickness),))
+
+        spatial, at = jax.lax.stop_gradient((self.spatial, G))
+        tolerance = jnp.finfo(G.dtype).eps ** 0.5
+
+        def newton(state):
+            g, _, k = state
+            value, curvature = slopes(spatial, at, g)
+            if not self.finite:
+                return g - value / curvature, jnp.zeros_like(g), k + 1
+            stretch = 1 + g
+            first, second = stretch * value, stretch * (value + stretch * curvature)
+            step = jnp.where(second > 0, -first / second, -jnp.sign(first))
+            step = jnp.clip(step, -1.0, 1.0)
+            return stretch * jnp.exp(step) - 1, jnp.abs(step), k + 1
 
         # volume kept to first order is the exact minimiser of an incompressible law, and near it of the others
-        trace = jnp.trace(G)
-        thickness = -trace / (1 + jnp.abs(trace)) / 2
-        frozen, G_frozen, thickness = jax.lax.stop_gradient((self.spatial, G, thickness))
-        thickness = jax.lax.fori_loop(0, self.steps, lambda _, g: newton(frozen, G_frozen, g), thickness)
-        return self.spatial(kin.embed(G, newton(self.spatial, G, thickness)))
+        trace = jnp.trace(at)
+        start = -trace / (1 + jnp.abs(trace)) / 2
+        going = lambda s: (s[1] > tolerance) & (s[2] < self.steps)
+        g, last, _ = jax.lax.while_loop(going, newton, (start, jnp.full_like(start, jnp.inf), 0))
+        g = jnp.where(last <= tolerance, g, jnp.nan)
+        value, curvature = slopes(self.spatial, G, g)
+        return self.spatial(kin.embed(G, g - value / curvature))

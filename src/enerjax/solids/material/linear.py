@@ -44,19 +44,19 @@ class IsotropicElastic(AbstractMaterial):
     Attributes:
         lam: λ [stress].
         mu: μ [stress].
-        out_of_plane: σ₃₃/(σ₁₁ + σ₂₂), for the von Mises stress of a planar problem: ν in plane strain, 0 in plane
-            stress.
+        out_of_plane: σ₃₃/(σ₁₁ + σ₂₂), for the von Mises stress of a planar problem: 0 in plane stress, None (what
+            follows from the law) in plane strain.
     """
 
     lam: float | jax.Array
     mu: float | jax.Array
-    out_of_plane: float | jax.Array = 0.0
+    out_of_plane: float | jax.Array | None = None
     finite: ClassVar[bool] = False
 
     @classmethod
     def from_young(cls, young, poisson) -> "IsotropicElastic":
         """From E and ν: in space, or in plane strain."""
-        return cls(*lame(young, poisson), poisson)
+        return cls(*lame(young, poisson))
 
     @classmethod
     def plane_stress(cls, young, poisson) -> "IsotropicElastic":
@@ -75,6 +75,11 @@ class AnisotropicElastic(AbstractMaterial):
 
     stiffness: Float[Array, "v v"]  # 6×6 in space, 3×3 in the plane [stress]
     finite: ClassVar[bool] = False
+
+    @property
+    def out_of_plane(self) -> float | None:
+        """0: a 3×3 stiffness is taken as that of plane stress."""
+        return 0.0 if len(self.stiffness) == 3 else None
 
     def __call__(self, G: Tensor) -> Scalar:
         """½ ε·C ε."""

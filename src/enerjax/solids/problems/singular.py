@@ -138,22 +138,20 @@ def finite_plate() -> Problem:
     )
 
 
-def twisted_block(angle=math.pi / 3) -> Problem:
-    """A neo-Hookean block held at one end, bent by its weight and twisted by its other end: finite strain in space.
+def twisted_block(angle=math.pi / 3, pull=0.5) -> Problem:
+    """A neo-Hookean block held at one end, bent by its weight, pulled and twisted by its other end.
 
-    Unit cube, E = 10, ν = 0.3, weight (0, −1/2, 0); the end x = 1 is turned by 60° and moved half-way there (the
-    reference is for this angle). The edges of both ends are singular.
+    Unit cube, E = 10, ν = 0.3, weight (0, −1/2, 0); the end x = 1 is pulled by 1/2 and turned by 60° (the reference is
+    for these). The edges of both ends are singular; the pull keeps them from being compressed beyond Biot's limit,
+    where a free surface folds and no smooth solution is left.
     """
     c, s = math.cos(angle), math.sin(angle)
-    turn = lambda x: (
-        0.5
-        * jnp.stack(
-            [
-                jnp.zeros_like(x[0]),
-                (x[1] - 0.5) * (c - 1) - (x[2] - 0.5) * s,
-                (x[1] - 0.5) * s + (x[2] - 0.5) * (c - 1),
-            ]
-        )
+    turn = lambda x: jnp.stack(
+        [
+            jnp.full_like(x[0], pull),
+            (x[1] - 0.5) * (c - 1) - (x[2] - 0.5) * s,
+            (x[1] - 0.5) * s + (x[2] - 0.5) * (c - 1),
+        ]
     )
     sides = dict.fromkeys(("front", "back", "bottom", "top"), Free())
     # the field's factor x (1 − x) takes one power of r off
