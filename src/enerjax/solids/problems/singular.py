@@ -167,7 +167,7 @@ def twisted_block(angle=math.pi / 3, pull=0.5) -> Problem:
 
     def torque(solution):
         """About the x axis through the middle, by virtual work of the section x turning by an angle x."""
-        inside = solution.problem.domain.interior(14)
+        inside = solution.problem.domain.interior(20)
         spin, axis = jnp.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]]), jnp.array([0.0, 0.5, 0.5])
 
         def work(x, u, G, P):
@@ -189,5 +189,5 @@ def twisted_block(angle=math.pi / 3, pull=0.5) -> Problem:
         reference=reference("twisted_block"),
         basis=edges,
         quantities={"torque": torque},
-        method=Ritz(features=150, interior=18, boundary=6, width=1.0, load_steps=1, cut=1e-8),
+        method=Ritz(features=150, interior=24, boundary=6, width=1.0, load_steps=1, cut=1e-8),
     )
