@@ -70,6 +70,26 @@ def test_numpyro_model(key):
         assert abs(post.draws[name].mean() - exact) < 4.5 * dg.mcse_mean(post.draws[name])
 
 
+def test_numpyro_supports_that_depend_on_parameters(key):
+    """a ~ U(0, 1), b ~ U(0, a): ⟨b⟩ = 1/4, ⟨b²⟩ = 1/9, and b never exceeds a; by hand b = a σ(u)."""
+    numpyro = pytest.importorskip("numpyro")
+    dist = numpyro.distributions
+
+    def model():
+        a = numpyro.sample("a", dist.Uniform(0, 1))
+        numpyro.deterministic("twice", 2 * numpyro.sample("b", dist.Uniform(0, a)))
+
+    energy, initial = chain.from_numpyro(model)
+    u = {"a": jnp.asarray(0.3), "b": jnp.asarray(-1.0)}
+    x = energy.constrain(u)
+    assert float(x["b"]) == pytest.approx(1 / (1 + np.exp(-0.3)) / (1 + np.e), rel=1e-12)
+    np.testing.assert_allclose(jax.tree.leaves(energy.unconstrain(x)), jax.tree.leaves(u), rtol=1e-9)
+    draws = chain.sample(energy, initial, key, draws=1000).draws
+    assert set(draws) == {"a", "b"} and np.all(draws["b"] <= draws["a"])
+    for b, exact in ((draws["b"], 1 / 4), (draws["b"] ** 2, 1 / 9)):
+        assert abs(b.mean() - exact) < 4.5 * dg.mcse_mean(b)
+
+
 def test_molecule_in_the_canonical_ensemble(key):
     """A diatomic at 300 K by HMC in eV, Å, amu: ⟨stretch²⟩ = kT/k and the acceptance as gauge, for any atoms energy."""
     from enerjax import units
