@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from .flat import Layout, layout
+
+# NetCDF-4 takes letters of any script, but no path, no control character, and few signs as the first
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]|^[\x20-\x2f:-@[-^`{-~]| $")
 _NAMES = {
     "energy": "energy",
     "potential": "potential",
@@ -32,17 +37,42 @@ def _arviz():
     return arviz
 
 
-def variables(posterior) -> dict[str, np.ndarray]:
-    """Leaves of the draws under names that NetCDF accepts; a single unnamed leaf is `x`."""
-    from .flat import layout
+def check_names(shape: Layout) -> list[str]:
+    """The names of parameters in files: the user's, with "_" for what NetCDF does not accept.
 
-    names = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), posterior.draws)).names
-    leaves = jax.tree.leaves(posterior.draws)
-    return {re.sub(r"[^0-9A-Za-z_.]", "_", n): np.asarray(x) for n, x in zip(names, leaves, strict=True)}
+    Args:
+        shape: layout of a point in the user's space.
+
+    Raises:
+        ValueError: if two parameters would have one name, or one that of a dimension; files would lose one of them.
+    """
+    written = [_FORBIDDEN.sub("_", unicodedata.normalize("NFC", n)) for n in shape.names]
+    first: dict[str, str] = {}
+    for name, user in zip(written, shape.names, strict=True):
+        if name in first:
+            raise ValueError(f"parameters {first[name]!r} and {user!r} are both {name!r} in files; rename one.")
+        first[name] = user
+    taken = {"chain": "chains", "draw": "draws"}
+    for name, inside in zip(written, shape.shapes, strict=True):
+        taken |= {f"{name}_dim_{i}": repr(name) for i in range(len(inside))}
+    for name, of in taken.items():
+        if name in first:
+            raise ValueError(f"parameter {first[name]!r}: {name!r} is the dimension of {of} in files; rename it.")
+    return written
+
+
+def variables(posterior) -> dict[str, np.ndarray]:
+    """Leaves of the draws under the names of `check_names`; a single unnamed leaf is `x`."""
+    names = check_names(layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), posterior.draws)))
+    return {n: np.asarray(x) for n, x in zip(names, jax.tree.leaves(posterior.draws), strict=True)}
 
 
 def to_arviz(posterior) -> Any:
-    """Draws, sample statistics and log density (`lp`), as ArviZ knows them."""
+    """Draws, sample statistics and log density (`lp`), as ArviZ knows them.
+
+    Raises:
+        ValueError: as `check_names`.
+    """
     az = _arviz()
     stats = {_NAMES[k]: np.asarray(v) for k, v in posterior.stats.items()} | {
         "lp": -np.asarray(posterior.stats["potential"])
@@ -71,7 +101,7 @@ def save(posterior, path: str | Path) -> Path:
     """Write `path`: NetCDF if it ends in .nc, a Zarr store if it ends in .zarr; whole or not at all.
 
     Raises:
-        ValueError: as `check_path`.
+        ValueError: as `check_path` and `check_names`.
     """
     path = check_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +134,7 @@ def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
     matplotlib.use("agg", force=True)  # figures are returned, never shown: no window system is needed
     import matplotlib.pyplot as plt
 
+    variables(posterior)  # says which names collide
     table = posterior.table
     worst = np.argsort(np.nan_to_num(table["ess_bulk"], nan=-1))[:limit]
     names = [str(table["name"][i]) for i in worst]

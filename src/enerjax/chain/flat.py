@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._array import Array, Energy, PyTree
+from .blame import code, users_line
 from .failure import split
+
+_NEEDS_A_NUMBER = (
+    jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def check_energy(energy: Energy, flat: Layout) -> int:
 
     Raises:
         ValueError: if it does not return a real scalar, or `(scalar, why)`.
+        TypeError: if it asks for numbers where JAX traces it (`if`, `float`, NumPy); names the line.
     """
     dynamic, static = eqx.partition(energy, eqx.is_array)
     arrays, structure = jax.tree.flatten(dynamic)
@@ -108,7 +115,15 @@ def _checked(arrays: tuple, structure: Any, leaves: tuple, treedef: Any, flat: L
     like = lambda tree, shapes: jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*s) for s in shapes])
     dynamic = like(structure, arrays)
     points = like(flat.treedef, zip(flat.shapes, flat.dtypes, strict=True))
-    jaxpr, (value, _) = jax.make_jaxpr(of, return_shape=True)(dynamic, points)
+    try:
+        jaxpr, (value, _) = jax.make_jaxpr(of, return_shape=True)(dynamic, points)
+    except _NEEDS_A_NUMBER as error:
+        line = users_line(error)
+        where = f"{line}: `{code(line)}`" if line else f"({error})"
+        raise TypeError(
+            f"energy: {where} needs numbers, but JAX traces the energy without any: use jnp.where or jax.lax.cond "
+            "instead of `if`, jnp.* instead of np.* and math.*, and neither float() nor int()."
+        ) from error
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"energy: it returns {value.dtype}{list(value.shape)} for one point; a real scalar is needed "

@@ -1,5 +1,6 @@
 """`enerjax sample MODEL.py`: a file that defines an energy, its posterior as NetCDF or Zarr with summary and plots."""
 
+import contextlib
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -46,7 +47,29 @@ def command(
     `initial(key)`, a start point; or an `energy` made by `enerjax.energy.posterior`, whose parameters may be
     constrained.
     """
-    run(lambda: _sample(model, chains, warmup, draws, out, target, thin, start, plots, seed), json)
+
+    def work():
+        with _blaming(model):
+            return _sample(model, chains, warmup, draws, out, target, thin, start, plots, seed)
+
+    run(work, json)
+
+
+@contextlib.contextmanager
+def _blaming(path: Path):
+    """Whatever the model raises becomes a ValueError that names its line.
+
+    Raises:
+        ValueError: if an exception comes from a file beside the model.
+    """
+    from ..chain.blame import users_line
+
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if line := users_line(error, path.parent):
+            raise ValueError(f"{line}: {type(error).__name__}: {error}") from error
+        raise
 
 
 def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, seed):
@@ -61,11 +84,13 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
     import jax.random as jr
 
     from ..chain import Given, Mode, Pathfinder, sample, variational
-    from ..chain.arviz import check_path
+    from ..chain.arviz import check_names, check_path
+    from ..chain.flat import layout
 
     check_path(out)
     with jax.enable_x64(True):
         energy, initial = load(path)
+        check_names(layout(initial(jr.key(seed)) if callable(initial) else initial))
         # unfinished draws wait beside the result; another model text or other settings start afresh
         identity = hashlib.sha256(
             path.read_bytes() + repr((chains, warmup, draws, target, thin, seed, start.value)).encode()
@@ -118,6 +143,8 @@ def load(path: Path):
 
     import jax.numpy as jnp
 
+    from ..chain.blame import users_line
+
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -127,8 +154,9 @@ def load(path: Path):
     sys.path.insert(0, str(path.resolve().parent))  # a model may import its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        line = users_line(error, path.parent) or path
+        raise ValueError(f"{line} does not run: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
     initial = getattr(module, "initial", None)

@@ -1,0 +1,94 @@
+"""What users are told before anything is computed: names that files cannot hold, lines that do not run, misuse."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from enerjax import chain
+from enerjax.chain.arviz import check_names
+from enerjax.chain.flat import check_energy, layout
+from enerjax.cli import app
+
+
+class Drawn:
+    """As much of a posterior as files need."""
+
+    def __init__(self, **draws):
+        self.draws = {name: np.asarray(x) for name, x in draws.items()}
+        self.stats = {"potential": np.zeros((2, 5))}
+
+
+def test_files_keep_every_name(tmp_path):
+    """Unicode, blanks and signs: each parameter comes back with its own numbers."""
+    xarray = pytest.importorskip("xarray")
+    names = {"α": "α", "β": "β", "a b": "a b", "a/b": "a_b", "-c": "_c", "θ[0]": "θ[0]"}
+    numbers = {name: np.full((2, 5), float(i)) for i, name in enumerate(names)}
+    path = chain.arviz.save(Drawn(**numbers), tmp_path / "p.nc")
+    with xarray.open_dataset(path, group="posterior") as found:
+        assert set(found.data_vars) == set(names.values())
+        for name, written in names.items():
+            np.testing.assert_array_equal(found[written], numbers[name])
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ({"a/b": 0.0, "a_b": 0.0}, "'a/b' and 'a_b'"),
+        ({"a": {"b": 0.0}, "a.b": 0.0}, "both 'a.b'"),
+        ({"é": 0.0, "e\u0301": 0.0}, "rename one"),  # NetCDF composes them
+        ({"chain": 0.0}, "'chain' is the dimension"),
+        ({"draw": jnp.zeros(2)}, "'draw' is the dimension"),
+        ({"x": jnp.zeros(2), "x_dim_0": 0.0}, "dimension of 'x'"),
+    ],
+)
+def test_names_that_files_would_lose(point, said):
+    with pytest.raises(ValueError, match=said):
+        check_names(layout(point))
+
+
+def test_arviz_loses_no_variable():
+    with pytest.raises(ValueError, match="'chain' is the dimension"):
+        chain.arviz.to_arviz(Drawn(chain=np.zeros((2, 5)), x=np.ones((2, 5))))
+
+
+START = "\n\ndef initial(key):\n    return 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def energy(x):\n    return missing * x" + START, "model.py:2: NameError"),
+        ("def energy(x):\n    return x.nothing" + START, "model.py:2: AttributeError"),
+        ("def energy(x):\n    return [x][1]" + START, "model.py:2: IndexError"),
+        ("def energy(x):\n\n    assert False" + START, "model.py:3: AssertionError"),
+        ("import sys\nsys.exit(0)", "model.py:2 does not run: SystemExit"),
+        ("import sys\ndef energy(x):\n    sys.exit(1)" + START, "model.py:3: SystemExit"),
+        ("def energy(x):\n    return x if x > 0 else -x" + START, "model.py:2: `return x if x > 0 else -x`"),
+        ("def energy(x):\n    return x['draw']\n\ndef initial(key):\n    return {'draw': 0.0}\n", "'draw'"),
+    ],
+)
+def test_command_names_the_line(text, said, tmp_path):
+    """One line on stderr and status 2, before any draw."""
+    model = tmp_path / "model.py"
+    model.write_text(text)
+    result = CliRunner().invoke(app, ["sample", str(model), "--out", str(tmp_path / "p.nc")])
+    assert result.exit_code == 2 and len(result.output.splitlines()) == 1
+    assert said in result.output
+    assert [p.name for p in tmp_path.iterdir() if "nc" in p.name] == []
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        lambda x: x[0] if x[0] > 0 else -x[0],
+        lambda x: float(x[0]) ** 2,
+        lambda x: np.exp(x).sum(),
+        lambda x: x[x > 0].sum(),
+    ],
+)
+def test_numbers_that_a_trace_has_not(energy):
+    """The user's line, not ours, and what to write instead."""
+    line = energy.__code__.co_firstlineno
+    with pytest.raises(TypeError, match=rf"test_told\.py:{line}: .* jnp\.where or jax\.lax\.cond"):
+        check_energy(energy, layout(jnp.ones(2)))
