@@ -1,13 +1,19 @@
 """What users are told before anything is computed: names that files cannot hold, lines that do not run, misuse."""
 
+import dataclasses
+import inspect
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from enerjax import chain
 from enerjax.chain.arviz import check_names
-from enerjax.chain.flat import check_energy, layout
+from enerjax.chain.flat import as_key, check_energy, is_point, layout
 from enerjax.cli import app
 
 
@@ -92,3 +98,62 @@ def test_numbers_that_a_trace_has_not(energy):
     line = energy.__code__.co_firstlineno
     with pytest.raises(TypeError, match=rf"test_told\.py:{line}: .* jnp\.where or jax\.lax\.cond"):
         check_energy(energy, layout(jnp.ones(2)))
+
+
+SAMPLE = inspect.unwrap(chain.sample)  # as it is without the type checks of these tests
+
+
+def quadratic(x):
+    return 0.5 * jnp.sum(x**2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"start": "mode"}, TypeError, r"Mode\(\)"),
+        ({"start": chain.Mode}, TypeError, r"Mode\(\)"),
+        ({"metric": "dense"}, TypeError, r"Dense\(\)"),
+        ({"target": 1.5}, ValueError, "between 0 and 1"),
+        ({"key": 0}, TypeError, r"jax\.random\.key\(seed\)"),
+        ({"key": jr.split(jr.key(0))}, TypeError, "one key"),
+        ({"initial": {"f": jnp.tanh}}, ValueError, "'f' is a .* not an array"),
+    ],
+)
+def test_misuse_is_told(options, error, said):
+    with pytest.raises(error, match=said) as caught:
+        SAMPLE(**{"energy": quadratic, "initial": jnp.ones(2), "key": jr.key(0)} | options)
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_of_both_kinds(key):
+    assert as_key(jr.PRNGKey(0)) == key == as_key(np.zeros(2, np.uint32))
+
+
+@dataclasses.dataclass
+class Unhashable:
+    centre: float
+
+    def __call__(self, x):
+        return 0.5 * jnp.sum((x - self.centre) ** 2)
+
+
+def test_an_energy_that_cannot_be_kept(key):
+    with pytest.raises(ValueError, match="Unhashable cannot be hashed.*equinox.Module"):
+        SAMPLE(Unhashable(0.0), jnp.ones(2), key)
+
+
+class Cloud(eqx.Module):
+    """A start by a method, and a point by its leaves."""
+
+    centre: jax.Array
+
+    def near(self, key):
+        return self.centre + jr.normal(key, self.centre.shape)
+
+
+def test_a_callable_module_is_a_point(key):
+    linear = eqx.nn.Linear(2, 1, key=key)
+    assert is_point(linear) and is_point({"a": 1.0})
+    assert not any(map(is_point, (Cloud(jnp.ones(2)).near, jax.tree_util.Partial(jr.normal), chain.uniform(1.0))))
+    energy = lambda l: quadratic(l.weight) + quadratic(l.bias)
+    assert chain.sample(energy, linear, key, chains=1, warmup=4, draws=4).draws.weight.shape == (1, 4, 1, 2)

@@ -23,7 +23,7 @@ from jaxtyping import Int
 from .._array import Array, Energy, Float, Key, PyTree, Scalar
 from ..flow import DiagonalMass, Phase, verlet
 from .failure import Guarded
-from .flat import check_energy, layout
+from .flat import as_key, check_energy, layout, proposer
 from .posterior import constrain
 
 
@@ -95,11 +95,13 @@ def sample_many(
 
     Raises:
         ValueError: on fewer than two chains, a bad energy, or a start that is not finite.
+        TypeError: if `key` is none.
     """
     if chains < 2:
         raise ValueError("sample_many: adaptation learns from differences between chains; chains must be at least 2.")
-    free = getattr(energy, "unconstrain", lambda x: x)
-    propose = lambda k: free(initial(k) if callable(initial) else initial)
+    if not 0 < target < 1:
+        raise ValueError(f"target: an acceptance between 0 and 1, such as 0.7, not {target}.")
+    key, propose = as_key(key), proposer(energy, initial)
     shape = layout(propose(key))
     check_energy(energy, shape)
     k0, k1 = jr.split(key)
