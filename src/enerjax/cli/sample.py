@@ -85,12 +85,12 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
 
     from ..chain import Given, Mode, Pathfinder, sample, variational
     from ..chain.arviz import check_names, check_path
-    from ..chain.flat import layout
+    from ..chain.flat import is_point, layout
 
     check_path(out)
     with jax.enable_x64(True):
         energy, initial = load(path)
-        check_names(layout(initial(jr.key(seed)) if callable(initial) else initial))
+        check_names(layout(initial if is_point(initial) else initial(jr.key(seed))))
         # unfinished draws wait beside the result; another model text or other settings start afresh
         identity = hashlib.sha256(
             path.read_bytes() + repr((chains, warmup, draws, target, thin, seed, start.value)).encode()
@@ -100,10 +100,9 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
             say(f"resuming from {part}")
         if start is Start.variational:
             key = jr.fold_in(jr.key(seed), 1)
-            fitted = variational(energy, initial(key) if callable(initial) else initial, key)
+            fitted = variational(energy, initial, key)
             say(f"variational free energy {fitted.free_energy:.4g}, Pareto-k {fitted.pareto_k:.2f}")
-            constrain = getattr(energy, "constrain", lambda x: x)
-            initial = lambda key: constrain(fitted.initial(key))
+            initial = fitted.initial
         kinds = {Start.pathfinder: Pathfinder(), Start.mode: Mode()}
         posterior = sample(
             energy, initial, jr.key(seed), chains=chains, warmup=warmup, draws=draws, target=target, thin=thin,
