@@ -52,7 +52,7 @@ def test_replicas_of_a_constrained_posterior(key):
 
 
 def test_one_time_step_for_all_temperatures(key):
-    """A harmonic well scaled by √kT is itself: at one step all temperatures accept alike; one that grows is unstable."""
+    """A harmonic well scaled by √kT is itself: at one step all temperatures accept alike; one that grows fails."""
     ladder = jnp.array([1.0, 4.0, 16.0])
     run = lambda kernel: chain.exchange(lambda x: 0.5 * jnp.sum(x**2), kernel, ladder, jnp.ones(4), key, 3000)
     accepted = run(lambda kT: chain.Hmc(1.2, 10, kT=kT)).acceptance

@@ -181,3 +181,31 @@ def test_command_line(tmp_path, monkeypatch):
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     assert CliRunner().invoke(app, ["sample", str(empty)]).exit_code == 2
+
+
+@pytest.mark.parametrize("stopped", ["finished", "in the draws", "in the warm-up"])
+def test_a_directory_knows_its_energy(tmp_path, monkeypatch, stopped):
+    """Another centre, in the energy's data: told whenever the run before stopped, in float32 too; its own goes on."""
+    options = dict(directory=tmp_path, chains=2, draws=40, warmup=60, block=10)
+    gaussian = lambda x, centre: -0.5 * jnp.sum((x - centre) ** 2)
+    energy = lambda centre: en.posterior(gaussian, data=jnp.asarray(centre, jnp.float32))
+    run = lambda centre: chain.sample(energy(centre), jnp.zeros(3, jnp.float32), jr.key(0), **options)
+    if stopped != "finished":
+
+        def stop(self, *answers):
+            real(self, *answers)
+            raise KeyboardInterrupt
+
+        name = "save" if stopped == "in the draws" else "remember"
+        real = getattr(chain.store.Store, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(chain.store.Store, name, stop)
+            patch.setattr(chain.store.Store, "interval", 0.0)
+            with pytest.raises(KeyboardInterrupt):
+                run(0.0)
+    else:
+        run(0.0)
+    for other in (100.0, 0.05):
+        with pytest.raises(ValueError, match=r"another energy.*Give another directory"):
+            run(other)
+    assert abs(run(0.0).draws.mean()) < 0.5

@@ -23,6 +23,7 @@ from .pathfinder import Pathfinder, Pool
 from .posterior import Posterior
 from .program import STATS
 from .progress import Progress, Silent
+from .resume import check_same_energy
 from .start import AbstractStart
 from .store import Store
 from .warmup import Schedule
@@ -75,7 +76,8 @@ def sample(
         vectorise: one program for all chains; default: on accelerators, while a CPU runs one thread per chain.
         pooled: whether vectorised chains learn one metric and one step size from the draws of all; a chain then depends
             on those beside it, and warms up in tens of draws. Default: where more than 64 chains are vectorised.
-        directory: stream draws there in blocks; the same call with the same directory resumes where it was.
+        directory: stream draws there in blocks; the same call with the same directory resumes where it was. The
+            energy is compared with that of the draws there.
         progress: show a progress bar on stderr, or call this with a line of text.
         reasons: words for the user's own `why` codes.
         block: draws per call of the compiled program.
@@ -85,7 +87,7 @@ def sample(
 
     Raises:
         ValueError: before any sampling, when the energy does not return a real scalar, a parameter is not floating, no
-            start with a finite energy is found, or the directory holds another run.
+            start with a finite energy is found, or the directory holds another run or draws of another energy.
         TypeError: if `key`, `start` or `metric` is of another kind.
     """
     if min(chains, draws, thin) < 1 or warmup < 0:
@@ -125,6 +127,7 @@ def sample(
     if integrator is not verlet:
         run["integrator"] = getattr(integrator, "__name__", repr(integrator))
     store = Store(chains, draws, shape.size, len(STATS), shape.dtype, directory, run)
+    check_same_energy(compiled, store, 1 if shared else chains)
     report = Silent() if not progress else Progress(chains, warmup, draws, progress if callable(progress) else None)
 
     def position(c: int, attempt: int) -> np.ndarray:
