@@ -99,6 +99,15 @@ def test_thinning_keeps_every_nth(schools):
     np.testing.assert_array_equal(thin.draws["mu"][0], schools.draws["mu"][0, 3:200:4])
 
 
+def test_correlations_and_shallow_trees(key):
+    """An LKJ(1) factor of size 3: its fixed ones and zeros do not spoil the verdict; trees cut off at depth 1 do."""
+    energy = en.posterior(lambda x: jnp.zeros(()), None, {"L": en.CorrelationCholesky(3)})
+    post = chain.sample(energy, {"L": jnp.eye(3)}, key, draws=200, max_depth=1)
+    assert len(post.judged) == 5 and np.isfinite(post.diagnostics()["max_rhat"])
+    assert any("max_depth=1" in line for line in post.advice())
+    assert np.isfinite(chain.calibrate(post.draws, post).shift)
+
+
 def test_failures_carry_their_reason(key):
     """A model that reports why it failed: the proposal is rejected, counted, located; the rest is a truncated
     normal."""

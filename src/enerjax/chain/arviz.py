@@ -136,7 +136,7 @@ def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
 
     variables(posterior)  # says which names collide
     table = posterior.table
-    worst = np.argsort(np.nan_to_num(table["ess_bulk"], nan=-1))[:limit]
+    worst = posterior.judged[np.argsort(np.nan_to_num(table["ess_bulk"][posterior.judged], nan=-1))[:limit]]
     names = [str(table["name"][i]) for i in worst]
     leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(posterior.draws)]
     columns = np.concatenate(leaves, axis=-1)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ class Posterior:
         names: the user's words for failures.
         energy: what was sampled.
         per_step: gradients that one step of the integrator takes.
+        max_depth: the largest depth that a tree could have.
     """
 
     draws: PyTree
@@ -57,9 +59,12 @@ class Posterior:
     names: dict[int, str] = field(default_factory=dict)
     energy: Energy | None = None
     per_step: int = 1
+    max_depth: int = 10
 
     @classmethod
-    def of(cls, energy, shape: Layout, store, told, metrics, seconds, names, per_step: int = 1) -> "Posterior":
+    def of(
+        cls, energy, shape: Layout, store, told, metrics, seconds, names, per_step: int = 1, max_depth: int = 10
+    ) -> "Posterior":
         """Gather what the chains left; `told` counts steps of the integrator, of `per_step` gradients each."""
         flat = store.draws
         draws = constrain(energy, shape, flat)
@@ -75,7 +80,7 @@ class Posterior:
         }  # fmt: skip
         return cls(
             draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names,
-            energy, per_step,
+            energy, per_step, max_depth,
         )  # fmt: skip
 
     @property
@@ -110,14 +115,30 @@ class Posterior:
             "rhat": of(dg.rhat),
         }
 
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """The coordinates (rows of `table`) that say whether chains mix.
+
+        A number that a transform makes the same in all draws, such as the ones and zeros of `CorrelationCholesky`, has
+        no R-hat and is left out. A sampler that is stuck is not: there a free parameter does not move.
+        """
+        moves = np.array([np.ptp(x) != 0 for x in self.columns()[0]])  # what is not a number counts as moving
+        stuck = np.any(np.ptp(self.unconstrained, axis=(0, 1)) == 0) or not moves.any()
+        return np.nonzero(moves | stuck)[0]
+
+    def _worst(self, name: str, at: Callable) -> tuple[float, str]:
+        """The worst value of a column among the coordinates that are judged, and where it is."""
+        column = self.table[name][self.judged]
+        i = int(at(column))
+        return float(column[i]), str(self.table["name"][self.judged[i]])
+
     def diagnostics(self) -> dict[str, float]:
-        """The worst of each diagnostic."""
-        table = self.table
+        """The worst of each diagnostic, over the coordinates that are `judged`."""
         energy = np.asarray(self.stats["energy"], np.float64)
         return {
-            "max_rhat": float(np.max(table["rhat"])),
-            "min_ess_bulk": float(np.min(table["ess_bulk"])),
-            "min_ess_tail": float(np.min(table["ess_tail"])),
+            "max_rhat": self._worst("rhat", np.argmax)[0],
+            "min_ess_bulk": self._worst("ess_bulk", np.argmin)[0],
+            "min_ess_tail": self._worst("ess_tail", np.argmin)[0],
             "min_ebfmi": float(np.min(dg.ebfmi(energy))),
             "divergences": int(self.stats["divergence"].sum()),
             "deepest": int(self.stats["depth"].max()),
@@ -126,22 +147,32 @@ class Posterior:
         }
 
     def advice(self, max_depth: int | None = None) -> list[str]:
-        """What is wrong and what to do about it; empty when nothing is."""
-        worst, table = self.diagnostics(), self.table
+        """What is wrong and what to do about it; empty when nothing is.
+
+        Args:
+            max_depth: counts trees of this depth and more as cut off; that of the call by default.
+        """
+        worst = self.diagnostics()
         said = []
         if not worst["max_rhat"] < 1.01:
-            name = table["name"][np.argmax(table["rhat"])]
+            name = self._worst("rhat", np.argmax)[1]
             said.append(
                 f"R-hat of {name} is {worst['max_rhat']:.3f}, over 1.01: the chains disagree. Run longer; if it stays, "
                 "look for several modes or an unidentified parameter."
             )
         if not worst["min_ess_bulk"] > 100 * min(len(self.unconstrained), 4):
-            name = table["name"][np.argmin(table["ess_bulk"])]
+            name = self._worst("ess_bulk", np.argmin)[1]
             said.append(f"bulk ESS of {name} is {worst['min_ess_bulk']:.0f}: draw more, or re-parameterise {name}.")
         if worst["min_ebfmi"] < 0.3:
             said.append(
                 f"E-BFMI is {worst['min_ebfmi']:.2f}, below 0.3: energies are explored slowly, as in funnels; "
                 "use a non-centred parameterisation."
+            )
+        depth = self.max_depth if max_depth is None else max_depth
+        if (cut := float(np.mean(self.stats["depth"] >= depth))) > 0.01:
+            said.append(
+                f"{100 * cut:.0f} % of the trajectories were cut off at max_depth={depth}: the draws are "
+                "right but dear; raise max_depth, or re-parameterise."
             )
         for why in sorted({f.why for f in self.failures}):
             places = [f for f in self.failures if f.why == why]

@@ -168,7 +168,7 @@ def sample(
         told.only(kept, done)
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
     per_step = len(getattr(integrator, "drifts", (1.0,)))
-    return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {}, per_step)
+    return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {}, per_step, max_depth)
 
 
 def _worth_keeping(counts: list[int]) -> tuple[list[int], int]:
