@@ -192,6 +192,23 @@ def test_command_line(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, ["sample", str(empty)]).exit_code == 2
 
 
+@pytest.mark.parametrize("vectorise", [False, True])
+def test_a_finished_directory_goes_on(tmp_path, vectorise):
+    """30 draws, then 70 in the same directory: the 70 of one run, bit for bit; fewer are another run."""
+    energy = lambda x: 0.5 * jnp.sum(x**2)
+    options = dict(chains=2, warmup=60, block=20, thin=2, vectorise=vectorise)
+    run = lambda draws, **more: chain.sample(energy, jnp.zeros(2), jr.key(0), draws=draws, **options, **more)
+    short = run(30, directory=tmp_path).unconstrained.copy()
+    longer, whole = run(70, directory=tmp_path), run(70)
+    np.testing.assert_array_equal(longer.unconstrained, whole.unconstrained)
+    np.testing.assert_array_equal(short, whole.unconstrained[:, :30])
+    for name, column in whole.stats.items():
+        np.testing.assert_array_equal(longer.stats[name], column)
+    assert json.loads((tmp_path / "run.json").read_text())["draws"] == 70
+    with pytest.raises(ValueError, match="draws 70 there, 30 here"):
+        run(30, directory=tmp_path)
+
+
 @pytest.mark.parametrize("stopped", ["finished", "in the draws", "in the warm-up"])
 def test_a_directory_knows_its_energy(tmp_path, monkeypatch, stopped):
     """Another centre, in the energy's data: told whenever the run before stopped, in float32 too; its own goes on."""

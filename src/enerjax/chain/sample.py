@@ -76,8 +76,8 @@ def sample(
         vectorise: one program for all chains; default: on accelerators, while a CPU runs one thread per chain.
         pooled: whether vectorised chains learn one metric and one step size from the draws of all; a chain then depends
             on those beside it, and warms up in tens of draws. Default: where more than 64 chains are vectorised.
-        directory: stream draws there in blocks; the same call with the same directory resumes where it was. The
-            energy is compared with that of the draws there.
+        directory: stream draws there in blocks; the same call with the same directory resumes where it was, and with
+            more `draws` goes on, as one longer call would have. The energy is compared with that of the draws there.
         progress: show a progress bar on stderr, or call this with a line of text.
         reasons: words for the user's own `why` codes.
         block: draws per call of the compiled program.
