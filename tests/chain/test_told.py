@@ -58,6 +58,26 @@ def test_arviz_loses_no_variable():
         chain.arviz.to_arviz(Drawn(chain=np.zeros((2, 5)), x=np.ones((2, 5))))
 
 
+def test_axes_and_their_labels():
+    """Axes under the user's names, in order, with labels; what does not fit is told."""
+    pytest.importorskip("arviz")
+    drawn = Drawn(**{"a b": np.arange(60.0).reshape(2, 5, 3, 2), "m": np.zeros((2, 5))})
+    dims, coords = {"a b": ["school", "year"]}, {"school": ["A", "B", "C"]}
+    found = chain.arviz.to_arviz(drawn, dims, coords)["posterior"]
+    assert found["a b"].dims == ("chain", "draw", "school", "year")
+    np.testing.assert_array_equal(found["a b"].sel(school="B"), drawn.draws["a b"][:, :, 1])
+    for wrong, labels, said in (
+        ({"c": ["school"]}, None, "no parameter 'c'"),
+        ({"a b": ["school"]}, None, r"shape \[3, 2\]"),
+        ({"a b": ["chain", "year"]}, None, "axis of chains"),
+        ({"a b": ["m", "year"]}, None, "'m' is the dimension of 'a b'"),
+        (dims, {"school": ["A"]}, "1 labels of 'school'"),
+        (dims, {"scool": ["A", "B", "C"]}, "'scool'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            chain.arviz.to_arviz(drawn, wrong, labels)
+
+
 START = "\n\ndef initial(key):\n    return 0.5\n"
 
 

@@ -196,12 +196,19 @@ class Posterior:
         """Table of all coordinates, worst diagnostics and advice; prints well."""
         return Summary(self.table, self.diagnostics(), self.advice())
 
-    def to_arviz(self):
-        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is
-        installed."""
+    def to_arviz(self, dims: dict[str, list[str]] | None = None, coords: dict[str, Any] | None = None):
+        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is installed.
+
+        Args:
+            dims: names of parameters' axes, `{"theta": ["school"]}`.
+            coords: labels along them, `{"school": ["A", "B"]}`.
+
+        Raises:
+            ValueError: if names collide, or dims and coords do not fit the draws.
+        """
         from .arviz import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, dims, coords)
 
     def save(self, path: str | Path) -> Path:
         """Write NetCDF (.nc) or Zarr (.zarr), whole or not at all."""
