@@ -1,8 +1,6 @@
 """What sampling returns: draws in the user's space, statistics, a summary that says what to do, a door to ArviZ."""
 
 import functools
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +13,9 @@ import numpy as np
 from .._array import Energy, PyTree
 from . import diagnostics as dg
 from . import failure
-from .flat import Layout, layout
+from .flat import Layout
 from .program import STATS
+from .summary import Summary, columns, judged, mixing, mixing_advice, tabulate
 
 
 class Failure(NamedTuple):
@@ -91,29 +90,12 @@ class Posterior:
 
     def columns(self) -> tuple[list[np.ndarray], list[str]]:
         """Draws [chains, draws] of every coordinate in the user's space, and their names."""
-        # one point's layout names the coordinates; constrained leaves may differ in shape from free ones
-        shape = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), self.draws))
-        leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(self.draws)]
-        columns = [np.asarray(x, np.float64) for x in itertools.chain(*(np.moveaxis(x, -1, 0) for x in leaves))]
-        return columns, [shape.coordinate(i) for i in range(len(columns))]
+        return columns(self.draws)
 
     @functools.cached_property
     def table(self) -> dict[str, np.ndarray]:
         """Statistics of every coordinate in the user's space, as columns; `name` holds their names."""
-        columns, names = self.columns()
-        of = lambda f: np.array([f(x) for x in columns])
-        return {
-            "name": np.array(names),
-            "mean": of(np.mean),
-            "sd": of(lambda x: x.std(ddof=1)),
-            "q5": of(lambda x: np.quantile(x, 0.05)),
-            "q95": of(lambda x: np.quantile(x, 0.95)),
-            "mcse_mean": of(dg.mcse_mean),
-            "mcse_sd": of(dg.mcse_sd),
-            "ess_bulk": of(dg.ess_bulk),
-            "ess_tail": of(dg.ess_tail),
-            "rhat": of(dg.rhat),
-        }
+        return tabulate(*self.columns())
 
     @functools.cached_property
     def judged(self) -> np.ndarray:
@@ -122,23 +104,12 @@ class Posterior:
         A number that a transform makes the same in all draws, such as the ones and zeros of `CorrelationCholesky`, has
         no R-hat and is left out. A sampler that is stuck is not: there a free parameter does not move.
         """
-        moves = np.array([np.ptp(x) != 0 for x in self.columns()[0]])  # what is not a number counts as moving
-        stuck = np.any(np.ptp(self.unconstrained, axis=(0, 1)) == 0) or not moves.any()
-        return np.nonzero(moves | stuck)[0]
-
-    def _worst(self, name: str, at: Callable) -> tuple[float, str]:
-        """The worst value of a column among the coordinates that are judged, and where it is."""
-        column = self.table[name][self.judged]
-        i = int(at(column))
-        return float(column[i]), str(self.table["name"][self.judged[i]])
+        return judged(self.columns()[0], self.unconstrained)
 
     def diagnostics(self) -> dict[str, float]:
         """The worst of each diagnostic, over the coordinates that are `judged`."""
         energy = np.asarray(self.stats["energy"], np.float64)
-        return {
-            "max_rhat": self._worst("rhat", np.argmax)[0],
-            "min_ess_bulk": self._worst("ess_bulk", np.argmin)[0],
-            "min_ess_tail": self._worst("ess_tail", np.argmin)[0],
+        return mixing(self.table, self.judged) | {
             "min_ebfmi": float(np.min(dg.ebfmi(energy))),
             "divergences": int(self.stats["divergence"].sum()),
             "deepest": int(self.stats["depth"].max()),
@@ -153,16 +124,7 @@ class Posterior:
             max_depth: counts trees of this depth and more as cut off; that of the call by default.
         """
         worst = self.diagnostics()
-        said = []
-        if not worst["max_rhat"] < 1.01:
-            name = self._worst("rhat", np.argmax)[1]
-            said.append(
-                f"R-hat of {name} is {worst['max_rhat']:.3f}, over 1.01: the chains disagree. Run longer; if it stays, "
-                "look for several modes or an unidentified parameter."
-            )
-        if not worst["min_ess_bulk"] > 100 * min(len(self.unconstrained), 4):
-            name = self._worst("ess_bulk", np.argmin)[1]
-            said.append(f"bulk ESS of {name} is {worst['min_ess_bulk']:.0f}: draw more, or re-parameterise {name}.")
+        said = mixing_advice(self.table, self.judged, len(self.unconstrained))
         if worst["min_ebfmi"] < 0.3:
             said.append(
                 f"E-BFMI is {worst['min_ebfmi']:.2f}, below 0.3: energies are explored slowly, as in funnels; "
@@ -192,7 +154,7 @@ class Posterior:
             )
         return said
 
-    def summary(self) -> "Summary":
+    def summary(self) -> Summary:
         """Table of all coordinates, worst diagnostics and advice; prints well."""
         return Summary(self.table, self.diagnostics(), self.advice())
 
@@ -234,26 +196,3 @@ def _constrain(energy: Any, shape: Layout, flat) -> PyTree:
 
 def _chunks(x: np.ndarray, size: int = 100_000):
     return [x[i : i + size] for i in range(0, len(x), size)]
-
-
-@dataclass
-class Summary:
-    """A table with its verdict."""
-
-    table: dict[str, np.ndarray]
-    diagnostics: dict[str, float]
-    advice: list[str]
-
-    def __str__(self) -> str:
-        columns = [c for c in self.table if c not in ("name", "mcse_sd")]
-        width = max(9, *(len(n) for n in self.table["name"]))
-        lines = [" " * width + "".join(f"{c:>11}" for c in columns)]
-        for i, name in enumerate(self.table["name"]):
-            shown = (
-                f"{self.table[c][i]:11.0f}" if c.startswith("ess") else f"{self.table[c][i]:11.4g}" for c in columns
-            )
-            lines.append(f"{name:<{width}}" + "".join(shown))
-        worst = ", ".join(f"{k} {v:.4g}" for k, v in self.diagnostics.items())
-        return "\n".join([*lines, worst, *(f"! {a}" for a in self.advice)])
-
-    __repr__ = __str__
