@@ -37,6 +37,10 @@ def _arviz():
     return arviz
 
 
+def _clean(name: str) -> str:
+    return _FORBIDDEN.sub("_", unicodedata.normalize("NFC", name))
+
+
 def check_names(shape: Layout, dims: dict[str, list[str]] | None = None) -> list[str]:
     """The names of parameters in files: the user's, with "_" for what NetCDF does not accept.
 
@@ -57,7 +61,7 @@ def check_names(shape: Layout, dims: dict[str, list[str]] | None = None) -> list
             raise ValueError(
                 f"dims: {name!r} has shape {list(inside)}; give a list of {len(inside)} names, not {axes!r}."
             )
-    written = [_FORBIDDEN.sub("_", unicodedata.normalize("NFC", n)) for n in shape.names]
+    written = [_clean(name) for name in shape.names]
     first: dict[str, str] = {}
     for name, user in zip(written, shape.names, strict=True):
         if name in first:
@@ -166,7 +170,7 @@ def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
     variables(posterior)  # says which names collide
     table = posterior.table
     worst = posterior.judged[np.argsort(np.nan_to_num(table["ess_bulk"][posterior.judged], nan=-1))[:limit]]
-    names = [str(table["name"][i]) for i in worst]
+    names = [_clean(str(table["name"][i])) for i in worst]
     leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(posterior.draws)]
     columns = np.concatenate(leaves, axis=-1)
     stats = {"diverging": np.asarray(posterior.stats["divergence"]), "energy": np.asarray(posterior.stats["energy"])}

@@ -1,11 +1,15 @@
 """Which line of the user's an exception comes from: tracebacks through JAX end far from it."""
 
 import linecache
+import os
 import sysconfig
 import traceback
 from pathlib import Path
 
-_HOUSE = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<frozen", "<@beartype")
+_HOUSE = (
+    *(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], sysconfig.get_path("stdlib"))),
+    "<frozen", "<@beartype",
+)  # fmt: skip
 
 
 def users_line(error: BaseException, folder: Path | None = None) -> str | None:

@@ -118,10 +118,9 @@ def as_key(key: Any) -> Key:
         TypeError: if it is neither.
     """
     if isinstance(key, jax.Array | np.ndarray):
-        if jnp.issubdtype(key.dtype, jnp.integer) and key.ndim == 1:
-            key = jr.wrap_key_data(key)
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
-            return key
+        typed: Any = jr.wrap_key_data(key) if jnp.issubdtype(key.dtype, jnp.integer) and key.ndim == 1 else key
+        if jnp.issubdtype(typed.dtype, jax.dtypes.prng_key) and typed.ndim == 0:
+            return typed
     raise TypeError(f"key: give jax.random.key(seed), one key; this is {' '.join(repr(key).split())}.")
 
 

@@ -112,5 +112,5 @@ def exchange(
     xs = (jnp.arange(draws), jr.split(key, draws))
     (last, _), (x, energies, acceptance, chance, tried, replicas) = jax.lax.scan(round_, (states, jnp.arange(k)), xs)
     swaps = chance.sum(0) / jnp.maximum(tried.sum(0), 1)
-    x = jax.vmap(energy.constrain)(x) if hasattr(energy, "constrain") else x  # pyright: ignore
+    x = jax.vmap(getattr(energy, "constrain", lambda x: x))(x)
     return Exchange(x, energies, acceptance.mean(0), swaps, replicas, last)
