@@ -58,11 +58,13 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> tuple[Model, Cal
         raise ValueError(f"from_numpyro: sites {discrete} are discrete; sum them out of the model.")
     names = list(info.param_info.z)
 
+    # where supports depend on parameters both run the model, of which compilation leaves no more than the supports
+    @jax.jit
     def to_user(u: PyTree) -> PyTree:
-        sites = info.postprocess_fn(u)  # it runs the model again where supports depend on parameters
+        sites = info.postprocess_fn(u)
         return {n: sites[n] for n in names}
 
-    @jax.jit  # it runs the model, of which compilation leaves no more than the supports
+    @jax.jit
     def to_free(x: PyTree) -> PyTree:
         return unconstrain_fn(seed(model, 0), args, kwargs, {n: jnp.asarray(x[n]) for n in names})
 
