@@ -5,7 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
+from enerjax.chain import Posterior
 from enerjax.chain import diagnostics as dg
+from enerjax.chain.flat import layout
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -71,3 +73,40 @@ def test_disagreeing_chains_and_constants():
     scaled = x * np.array([[1.0], [1.0], [1.0], [4.0]])  # same means: only the folded statistic sees it
     assert dg.rhat(scaled) > 1.1
     assert np.isnan(dg.rhat(np.ones((4, 100)))) and np.isnan(dg.ess_bulk(x * np.nan))
+
+
+def posterior(draws, free, depth=2):
+    """As `sample` returns it, of given draws."""
+    names = ("energy", "potential", "acceptance", "step_size", "steps", "why")
+    stats = {name: np.random.default_rng(9).random(free.shape[:2]) for name in names}
+    stats |= {"depth": np.full(free.shape[:2], depth), "divergence": np.zeros(free.shape[:2], bool)}
+    warm = {"draws": [0], "gradients": [0], "failures": {}, "path_gradients": 0, "restarts": [0]}
+    return Posterior(draws, stats, free, [], warm, [None], (0.0, 0.0), layout(np.zeros(free.shape[2])))
+
+
+def test_structural_constants_are_no_verdict():
+    """The factor [[1, 0], [r, √(1 − r²)]]: ones and zeros have no R-hat, and the chains agree all the same."""
+    u = chains(400, 0.0)
+    r = np.tanh(u)
+    factor = np.stack([np.ones_like(r), np.zeros_like(r), r, np.sqrt(1 - r**2)], -1).reshape(4, 400, 2, 2)
+    good = posterior({"L": factor}, u[..., None])
+    assert list(good.judged) == [2, 3] and good.advice() == []
+    assert good.diagnostics()["max_rhat"] == pytest.approx(max(dg.rhat(r), dg.rhat(factor[..., 1, 1])))
+    apart = u + np.array([[0.0], [0.0], [0.0], [2.0]])
+    assert "x[0]" in posterior(apart[..., None], apart[..., None]).advice()[0]
+
+
+def test_a_sampler_that_is_stuck_is_reported():
+    """All coordinates, or one of two, at the same place in all chains: not a structural constant."""
+    u = chains(400, 0.0)
+    for free in (np.ones((4, 400, 2)), np.stack([u, np.ones_like(u)], -1)):
+        stuck = posterior(free, free)
+        assert np.isnan(stuck.diagnostics()["max_rhat"])
+        assert any("R-hat of x[" in line for line in stuck.advice())
+
+
+def test_trajectories_cut_off_are_told():
+    u = chains(400, 0.0)[..., None]
+    assert posterior(u, u, depth=9).advice() == []
+    assert "100 % of the trajectories were cut off" in posterior(u, u, depth=10).advice()[0]
+    assert "max_depth=3" in posterior(u, u, depth=3).advice(max_depth=3)[0]

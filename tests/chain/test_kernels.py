@@ -145,6 +145,12 @@ def test_many_chains(key):
     eigenvalues = np.linalg.eigvals(covariance @ np.asarray(P)).real
     assert eigenvalues.min() > 0.75 and eigenvalues.max() < 1.3
     assert max(dg.rhat(x[..., i]) for i in range(20)) < 1.05
+    summary = out.summary()
+    assert summary.diagnostics["max_rhat"] == pytest.approx(max(dg.rhat(out.draws["y"][..., i]) for i in range(20)))
+    assert any("R-hat" in line for line in summary.advice) == (summary.diagnostics["max_rhat"] >= 1.01)
+    assert "y[19]" in str(summary)
+    half = 0.5 * np.einsum("cdi,ij,cdj->cd", x, P, x)  # −log density of log y, to whose volume the draws are blind
+    np.testing.assert_allclose(out.to_arviz()["sample_stats"]["lp"], -half, rtol=1e-9)
     with pytest.raises(ValueError, match="chains"):
         chain.sample_many(lambda x: x @ x, jnp.zeros(2), key, chains=1)
 

@@ -99,6 +99,15 @@ def test_thinning_keeps_every_nth(schools):
     np.testing.assert_array_equal(thin.draws["mu"][0], schools.draws["mu"][0, 3:200:4])
 
 
+def test_correlations_and_shallow_trees(key):
+    """An LKJ(1) factor of size 3: its fixed ones and zeros do not spoil the verdict; trees cut off at depth 1 do."""
+    energy = en.posterior(lambda x: jnp.zeros(()), None, {"L": en.CorrelationCholesky(3)})
+    post = chain.sample(energy, {"L": jnp.eye(3)}, key, draws=200, max_depth=1)
+    assert len(post.judged) == 5 and np.isfinite(post.diagnostics()["max_rhat"])
+    assert any("max_depth=1" in line for line in post.advice())
+    assert np.isfinite(chain.calibrate(post.draws, post).shift)
+
+
 def test_failures_carry_their_reason(key):
     """A model that reports why it failed: the proposal is rejected, counted, located; the rest is a truncated
     normal."""
@@ -181,3 +190,48 @@ def test_command_line(tmp_path, monkeypatch):
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     assert CliRunner().invoke(app, ["sample", str(empty)]).exit_code == 2
+
+
+@pytest.mark.parametrize("vectorise", [False, True])
+def test_a_finished_directory_goes_on(tmp_path, vectorise):
+    """30 draws, then 70 in the same directory: the 70 of one run, bit for bit; fewer are another run."""
+    energy = lambda x: 0.5 * jnp.sum(x**2)
+    options = dict(chains=2, warmup=60, block=20, thin=2, vectorise=vectorise)
+    run = lambda draws, **more: chain.sample(energy, jnp.zeros(2), jr.key(0), draws=draws, **options, **more)
+    short = run(30, directory=tmp_path).unconstrained.copy()
+    longer, whole = run(70, directory=tmp_path), run(70)
+    np.testing.assert_array_equal(longer.unconstrained, whole.unconstrained)
+    np.testing.assert_array_equal(short, whole.unconstrained[:, :30])
+    for name, column in whole.stats.items():
+        np.testing.assert_array_equal(longer.stats[name], column)
+    assert json.loads((tmp_path / "run.json").read_text())["draws"] == 70
+    with pytest.raises(ValueError, match="draws 70 there, 30 here"):
+        run(30, directory=tmp_path)
+
+
+@pytest.mark.parametrize("stopped", ["finished", "in the draws", "in the warm-up"])
+def test_a_directory_knows_its_energy(tmp_path, monkeypatch, stopped):
+    """Another centre, in the energy's data: told whenever the run before stopped, in float32 too; its own goes on."""
+    options = dict(directory=tmp_path, chains=2, draws=40, warmup=60, block=10)
+    gaussian = lambda x, centre: -0.5 * jnp.sum((x - centre) ** 2)
+    energy = lambda centre: en.posterior(gaussian, data=jnp.asarray(centre, jnp.float32))
+    run = lambda centre: chain.sample(energy(centre), jnp.zeros(3, jnp.float32), jr.key(0), **options)
+    if stopped != "finished":
+
+        def stop(self, *answers):
+            real(self, *answers)
+            raise KeyboardInterrupt
+
+        name = "save" if stopped == "in the draws" else "remember"
+        real = getattr(chain.store.Store, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(chain.store.Store, name, stop)
+            patch.setattr(chain.store.Store, "interval", 0.0)
+            with pytest.raises(KeyboardInterrupt):
+                run(0.0)
+    else:
+        run(0.0)
+    for other in (100.0, 0.05):
+        with pytest.raises(ValueError, match=r"another energy.*Give another directory"):
+            run(other)
+    assert abs(run(0.0).draws.mean()) < 0.5

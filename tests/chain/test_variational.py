@@ -1,10 +1,12 @@
 """F = U − TS: equal to −log Z on a Gaussian, above it elsewhere, and honest about how far q is from p."""
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
 from enerjax import chain
+from enerjax import energy as en
 
 
 def test_gaussian_is_exact(key):
@@ -32,3 +34,14 @@ def test_bound_and_warning(key):
     assert chain.variational(mild, jnp.zeros(2), key).pareto_k < 0.7
     with pytest.raises(ValueError, match="not finite"):
         chain.variational(lambda x: jnp.sum(jnp.log(x)), -jnp.ones(2), key)
+
+
+def test_starts_are_in_the_users_space(key):
+    """A log-normal: q is exact in log s, so starts are e^(2 + ξ/2), and `sample` takes them as they are."""
+    energy = en.posterior(lambda x: -2 * (jnp.log(x["s"]) - 2) ** 2 - jnp.log(x["s"]), None, {"s": en.Positive()})
+    fit = chain.variational(energy, lambda key: {"s": jnp.exp(jr.normal(key))}, key)
+    ours = jnp.stack([fit.initial(k)["s"] for k in jr.split(key, 200)])
+    log = np.log(ours)  # of negative numbers it is not a number
+    assert abs(log.mean() - 2) < 4.5 * 0.5 / 200**0.5 and abs(log.std() - 0.5) < 4.5 * 0.5 / 400**0.5
+    begun = chain.sample(energy, fit.initial, key, chains=1, warmup=0, draws=4, start=chain.Given())
+    assert float(begun.stats["energy"][0, 0]) < 20

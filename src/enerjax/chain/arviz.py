@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from .flat import Layout, layout
+
+# NetCDF-4 takes letters of any script, but no path, no control character, and few signs as the first
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]|^[\x20-\x2f:-@[-^`{-~]| $")
 _NAMES = {
     "energy": "energy",
     "potential": "potential",
@@ -32,25 +37,83 @@ def _arviz():
     return arviz
 
 
-def variables(posterior) -> dict[str, np.ndarray]:
-    """Leaves of the draws under names that NetCDF accepts; a single unnamed leaf is `x`."""
-    from .flat import layout
-
-    names = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), posterior.draws)).names
-    leaves = jax.tree.leaves(posterior.draws)
-    return {re.sub(r"[^0-9A-Za-z_.]", "_", n): np.asarray(x) for n, x in zip(names, leaves, strict=True)}
+def _clean(name: str) -> str:
+    return _FORBIDDEN.sub("_", unicodedata.normalize("NFC", name))
 
 
-def to_arviz(posterior) -> Any:
-    """Draws, sample statistics and log density (`lp`), as ArviZ knows them."""
+def check_names(shape: Layout, dims: dict[str, list[str]] | None = None) -> list[str]:
+    """The names of parameters in files: the user's, with "_" for what NetCDF does not accept.
+
+    Args:
+        shape: layout of a point in the user's space.
+        dims: names of the axes of a parameter; by default `a_dim_0`, `a_dim_1`, … for `a`.
+
+    Raises:
+        ValueError: if two parameters would have one name, or one that of a dimension, since files would lose one of
+            them; if `dims` are for no parameter, or not one for each axis.
+    """
+    dims = dims or {}
+    for name, axes in dims.items():
+        inside = dict(zip(shape.names, shape.shapes, strict=True)).get(name)
+        if inside is None:
+            raise ValueError(f"dims: there is no parameter {name!r}; there are {', '.join(map(repr, shape.names))}.")
+        if isinstance(axes, str) or len(axes) != len(inside):
+            raise ValueError(
+                f"dims: {name!r} has shape {list(inside)}; give a list of {len(inside)} names, not {axes!r}."
+            )
+    written = [_clean(name) for name in shape.names]
+    first: dict[str, str] = {}
+    for name, user in zip(written, shape.names, strict=True):
+        if name in first:
+            raise ValueError(f"parameters {first[name]!r} and {user!r} are both {name!r} in files; rename one.")
+        first[name] = user
+    taken = {"chain": "chains", "draw": "draws"}
+    for name, user, inside in zip(written, shape.names, shape.shapes, strict=True):
+        axes = dims.get(user, [f"{name}_dim_{i}" for i in range(len(inside))])
+        if lost := [axis for axis in axes if axis in ("chain", "draw")]:
+            raise ValueError(f"dims: {lost[0]!r} of {user!r} is the axis of chains or draws; rename it.")
+        taken |= dict.fromkeys(axes, repr(user))
+    for name, of in taken.items():
+        if name in first:
+            raise ValueError(f"parameter {first[name]!r}: {name!r} is the dimension of {of} in files; rename it.")
+    return written
+
+
+def variables(
+    posterior, dims: dict[str, list[str]] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Leaves of the draws and the dimensions, under the names of `check_names`; a single unnamed leaf is `x`."""
+    shape = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), posterior.draws))
+    names = check_names(shape, dims)
+    leaves = {n: np.asarray(x) for n, x in zip(names, jax.tree.leaves(posterior.draws), strict=True)}
+    return leaves, {n: list((dims or {})[u]) for n, u in zip(names, shape.names, strict=True) if u in (dims or {})}
+
+
+def to_arviz(posterior, dims: dict[str, list[str]] | None = None, coords: dict[str, Any] | None = None) -> Any:
+    """Draws, sample statistics and log density (`lp`), as ArviZ knows them.
+
+    Args:
+        posterior: from `sample`.
+        dims: names of a parameter's axes, `{"theta": ["school"]}`.
+        coords: labels along them, `{"school": ["A", "B"]}`.
+
+    Raises:
+        ValueError: as `check_names`; if `coords` are for no dimension, or too many or too few.
+    """
     az = _arviz()
+    leaves, named = variables(posterior, dims)
+    sizes = {axis: n for name, axes in named.items() for axis, n in zip(axes, leaves[name].shape[2:], strict=True)}
+    for axis, labels in (coords or {}).items():
+        if sizes.get(axis) != len(labels):
+            raise ValueError(f"coords: {len(labels)} labels of {axis!r}; dims name axes {sizes}.")
     stats = {_NAMES[k]: np.asarray(v) for k, v in posterior.stats.items()} | {
         "lp": -np.asarray(posterior.stats["potential"])
     }
-    groups = {"posterior": variables(posterior), "sample_stats": stats}
-    if int(az.__version__.split(".")[0]) >= 1:
-        return az.from_dict(groups)
-    return az.from_dict(**groups)
+    groups = {"posterior": leaves, "sample_stats": stats}
+    labels = {"dims": named or None, "coords": coords}
+    return (
+        az.from_dict(groups, **labels) if int(az.__version__.split(".")[0]) >= 1 else az.from_dict(**groups, **labels)
+    )
 
 
 def check_path(path: str | Path) -> Path:
@@ -71,7 +134,7 @@ def save(posterior, path: str | Path) -> Path:
     """Write `path`: NetCDF if it ends in .nc, a Zarr store if it ends in .zarr; whole or not at all.
 
     Raises:
-        ValueError: as `check_path`.
+        ValueError: as `check_path` and `check_names`.
     """
     path = check_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +167,10 @@ def plots(posterior, limit: int = 6) -> list[tuple[str, Any]]:
     matplotlib.use("agg", force=True)  # figures are returned, never shown: no window system is needed
     import matplotlib.pyplot as plt
 
+    variables(posterior)  # says which names collide
     table = posterior.table
-    worst = np.argsort(np.nan_to_num(table["ess_bulk"], nan=-1))[:limit]
-    names = [str(table["name"][i]) for i in worst]
+    worst = posterior.judged[np.argsort(np.nan_to_num(table["ess_bulk"][posterior.judged], nan=-1))[:limit]]
+    names = [_clean(str(table["name"][i])) for i in worst]
     leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(posterior.draws)]
     columns = np.concatenate(leaves, axis=-1)
     stats = {"diverging": np.asarray(posterior.stats["divergence"]), "energy": np.asarray(posterior.stats["energy"])}

@@ -70,7 +70,7 @@ def certify(posterior: Posterior, accurate: Energy, draws: int = 200) -> Certifi
     weights = np.exp(log_ratio - log_ratio.max())
     weights /= weights.sum()
     shift = np.abs(weights @ chosen - chosen.mean(0)) / spread.std(0)
-    mcse = posterior.table["mcse_mean"] / posterior.table["sd"]
+    mcse = posterior.table["mcse_mean"][posterior.judged] / posterior.table["sd"][posterior.judged]
     k = pareto_k(log_ratio) if np.ptp(log_ratio) > 1e-12 else float("-inf")
     return Certificate(float(np.abs(log_ratio).max()), k, float(shift.max()), float(np.max(mcse)), len(chosen))
 
@@ -120,7 +120,8 @@ def calibrate(draws: PyTree, posterior: Posterior) -> Calibration:
         if x.ndim != len(inside) + 2 or x.shape[2:] != inside:
             raise ValueError(f"calibrate: draws of shape {x.shape} where [chains, draws, *{inside}] is needed.")
         leaves.append(x.reshape(*x.shape[:2], -1))
-    mine = np.moveaxis(np.concatenate(leaves, axis=-1), -1, 0)
+    mine = np.moveaxis(np.concatenate(leaves, axis=-1), -1, 0)[posterior.judged]
+    exact, names = ([part[i] for i in posterior.judged] for part in (exact, names))
     sd = np.array([x.std() for x in exact])
     shift = np.abs([a.mean() - b.mean() for a, b in zip(mine, exact, strict=True)]) / sd
     scale = np.abs(np.log([a.std() / s for a, s in zip(mine, sd, strict=True)]))

@@ -73,6 +73,18 @@ class Program:
         energies, gradients = _evaluator(*self._static, self.flat)(self.dynamic, padded)
         return np.asarray(energies)[: len(points)], -np.asarray(gradients)[: len(points)]
 
+    def energies(self, points: np.ndarray) -> np.ndarray:
+        """Energies [n] at points [n, d], one by one and without forces: for a few."""
+        return np.asarray(_measure(*self._static, self.flat)(self.dynamic, points))
+
+
+@functools.lru_cache(maxsize=64)
+def _measure(leaves: tuple, treedef: Any, flat: Layout):
+    static = jax.tree.unflatten(treedef, leaves)
+    of = lambda dynamic: Guarded(eqx.combine(dynamic, static), flat)
+    measure = full_precision(lambda dynamic, points: jax.lax.map(of(dynamic), points))
+    return jax.jit(measure, compiler_options=repeatably())
+
 
 @functools.lru_cache(maxsize=64)
 def _evaluator(leaves: tuple, treedef: Any, flat: Layout):

@@ -96,8 +96,11 @@ def mcse_mean(x: np.ndarray) -> float:
 
 
 def mcse_sd(x: np.ndarray) -> float:
-    """Monte Carlo standard error of the standard deviation, from the error of the centred second moment."""
-    if not _usable(x):
+    """Monte Carlo standard error of the standard deviation, from the error of the centred second moment.
+
+    NaN below four draws or for a constant.
+    """
+    if not _usable(x) or np.ptp(x) == 0:
         return float("nan")
     square = (x - x.mean()) ** 2
     variance = square.mean()

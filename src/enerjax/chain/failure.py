@@ -36,10 +36,15 @@ class Guarded(eqx.Module):
 
     def __call__(self, x: Array) -> Scalar:
         """E(x), or LOST·(1 + reason)."""
-        value, why = split(self.energy(self.unravel(x)))
-        value = value.astype(x.dtype)
-        code = jnp.where(why != 0, USER - 1 + why, jnp.where(jnp.isfinite(value), 0, NO_ENERGY))
-        return jnp.where(code == 0, value, LOST * (1 + code).astype(x.dtype))
+        return guarded(self.energy(self.unravel(x)), x.dtype)
+
+
+def guarded(result: PyTree, dtype) -> Scalar:
+    """The value that an energy returned, or LOST·(1 + reason)."""
+    value, why = split(result)
+    value = value.astype(dtype)
+    code = jnp.where(why != 0, USER - 1 + why, jnp.where(jnp.isfinite(value), 0, NO_ENERGY))
+    return jnp.where(code == 0, value, LOST * (1 + code).astype(dtype))
 
 
 def split(result: PyTree) -> tuple[Array, Array]:

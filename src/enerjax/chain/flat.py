@@ -1,16 +1,24 @@
 """A pytree of parameters as one flat vector, the names of its coordinates, and the checks of what the user passed."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 
-from .._array import Array, Energy, PyTree
+from .._array import Array, Energy, Key, PyTree
+from .blame import code, users_line
 from .failure import split
+
+_NEEDS_A_NUMBER = (
+    jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,11 @@ def layout(x: PyTree) -> Layout:
         raise ValueError("initial: the start point has no parameters; give a pytree of float arrays.")
     names, shapes, dtypes = [], [], []
     for path, leaf in paths:
+        if not eqx.is_array_like(leaf):
+            raise ValueError(
+                f"initial: {_name(path)!r} is a {type(leaf).__name__}, not an array; of a module, sample the arrays "
+                "(equinox.partition) and put them back in the energy (equinox.combine)."
+            )
         array = jnp.asarray(leaf)
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
@@ -86,6 +99,31 @@ def layout(x: PyTree) -> Layout:
     return Layout(treedef, tuple(shapes), tuple(dtypes), tuple(names))
 
 
+def is_point(initial: Any) -> bool:
+    """Whether `initial` is a start point, not a function of a key: so is a module with arrays, callable or not."""
+    bound = hasattr(initial, "__func__") or isinstance(initial, jax.tree_util.Partial)  # pytrees too, if of a module's
+    return not callable(initial) or not bound and any(map(eqx.is_array, jax.tree.leaves(initial)))
+
+
+def proposer(energy: Energy, initial: Any) -> Callable[[Key], PyTree]:
+    """Key -> start point in the free parameters; `initial` is a point in the user's space, or a function of a key."""
+    free = getattr(energy, "unconstrain", lambda x: x)
+    return (lambda _: free(initial)) if is_point(initial) else (lambda key: free(initial(key)))
+
+
+def as_key(key: Any) -> Key:
+    """One typed key, also from the words of an untyped one.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if isinstance(key, jax.Array | np.ndarray):
+        typed: Any = jr.wrap_key_data(key) if jnp.issubdtype(key.dtype, jnp.integer) and key.ndim == 1 else key
+        if jnp.issubdtype(typed.dtype, jax.dtypes.prng_key) and typed.ndim == 0:
+            return typed
+    raise TypeError(f"key: give jax.random.key(seed), one key; this is {' '.join(repr(key).split())}.")
+
+
 def check_energy(energy: Energy, flat: Layout) -> int:
     """Trace the energy once, without computing, and say what is wrong with what it returns.
 
@@ -93,11 +131,20 @@ def check_energy(energy: Energy, flat: Layout) -> int:
         The size of the largest array that it computes.
 
     Raises:
-        ValueError: if it does not return a real scalar, or `(scalar, why)`.
+        ValueError: if it does not return a real scalar, or `(scalar, why)`, or cannot be hashed.
+        TypeError: if it asks for numbers where JAX traces it (`if`, `float`, NumPy); names the line.
     """
     dynamic, static = eqx.partition(energy, eqx.is_array)
     arrays, structure = jax.tree.flatten(dynamic)
     leaves, treedef = jax.tree.flatten(static)
+    for leaf in leaves:
+        try:
+            hash(leaf)
+        except TypeError as error:
+            raise ValueError(
+                f"energy: its {type(leaf).__name__} cannot be hashed, so no program can be kept for it; make it an "
+                "equinox.Module, whose arrays may then change, or a dataclass with eq=False."
+            ) from error
     return _checked(tuple((x.shape, str(x.dtype)) for x in arrays), structure, tuple(leaves), treedef, flat)
 
 
@@ -108,7 +155,15 @@ def _checked(arrays: tuple, structure: Any, leaves: tuple, treedef: Any, flat: L
     like = lambda tree, shapes: jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*s) for s in shapes])
     dynamic = like(structure, arrays)
     points = like(flat.treedef, zip(flat.shapes, flat.dtypes, strict=True))
-    jaxpr, (value, _) = jax.make_jaxpr(of, return_shape=True)(dynamic, points)
+    try:
+        jaxpr, (value, _) = jax.make_jaxpr(of, return_shape=True)(dynamic, points)
+    except _NEEDS_A_NUMBER as error:
+        line = users_line(error)
+        where = f"{line}: `{code(line)}`" if line else f"({error})"
+        raise TypeError(
+            f"energy: {where} needs numbers, but JAX traces the energy without any: use jnp.where or jax.lax.cond "
+            "instead of `if`, jnp.* instead of np.* and math.*, and neither float() nor int()."
+        ) from error
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"energy: it returns {value.dtype}{list(value.shape)} for one point; a real scalar is needed "

@@ -1,7 +1,8 @@
 """Markov kernels, each a pure `(energy, state, key) -> (state, info)` that leaves e^(−E/kT) invariant, or nearly so.
 
-A state is a `flow.Phase`; positions are any pytree. The moves are those of `flow`: `verlet` and its relatives propose,
-Metropolis' test decides; `diffuse` with the test is MALA, without it SGLD; `baoab` without it is Langevin's dynamics.
+A state is a `flow.Phase`; positions are any pytree, of free parameters: an energy's `constrain` and `unconstrain` are
+left to the caller. The moves are those of `flow`: `verlet` and its relatives propose, Metropolis' test decides;
+`diffuse` with the test is MALA, without it SGLD; `baoab` without it is Langevin's dynamics.
 
     Hmc           Newton for a while, fixed or jittered length, then the test      exact
     Mala          one step of Brownian motion, then the test                       exact

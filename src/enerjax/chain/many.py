@@ -11,7 +11,7 @@ M. D. Hoffman, A. Radul and P. Sountsov, An adaptive-MCMC scheme for setting tra
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,8 +23,9 @@ from jaxtyping import Int
 from .._array import Array, Energy, Float, Key, PyTree, Scalar
 from ..flow import DiagonalMass, Phase, verlet
 from .failure import Guarded
-from .flat import check_energy, layout
+from .flat import as_key, check_energy, layout, proposer
 from .posterior import constrain
+from .summary import Summary, columns, judged, mixing, mixing_advice, tabulate
 
 
 class Many(NamedTuple):
@@ -35,6 +36,8 @@ class Many(NamedTuple):
         acceptance: mean acceptance per draw [draws].
         step_size, length: what was learned.
         gradients: evaluations over all chains, warm-up included.
+        stats: the energies, `potential` [chains, draws].
+        unconstrained: flat draws on the real line, [chains, draws, d].
     """
 
     draws: PyTree
@@ -42,6 +45,21 @@ class Many(NamedTuple):
     step_size: float
     length: float
     gradients: int
+    stats: dict[str, np.ndarray]
+    unconstrained: np.ndarray
+
+    def summary(self) -> Summary:
+        """Table of all coordinates, worst diagnostics and advice; prints well."""
+        every, names = columns(self.draws)
+        table, some = tabulate(every, names), judged(every, self.unconstrained)
+        worst = mixing(table, some) | {"acceptance": float(self.acceptance.mean()), "gradients": self.gradients}
+        return Summary(table, worst, mixing_advice(table, some, len(self.unconstrained)))
+
+    def to_arviz(self, dims: dict[str, list[str]] | None = None, coords: dict[str, Any] | None = None):
+        """The draws for ArviZ, as `Posterior.to_arviz`."""
+        from .arviz import to_arviz
+
+        return to_arviz(self, dims, coords)
 
 
 class _Learned(eqx.Module):
@@ -95,11 +113,13 @@ def sample_many(
 
     Raises:
         ValueError: on fewer than two chains, a bad energy, or a start that is not finite.
+        TypeError: if `key` is none.
     """
     if chains < 2:
         raise ValueError("sample_many: adaptation learns from differences between chains; chains must be at least 2.")
-    free = getattr(energy, "unconstrain", lambda x: x)
-    propose = lambda k: free(initial(k) if callable(initial) else initial)
+    if not 0 < target < 1:
+        raise ValueError(f"target: an acceptance between 0 and 1, such as 0.7, not {target}.")
+    key, propose = as_key(key), proposer(energy, initial)
     shape = layout(propose(key))
     check_energy(energy, shape)
     k0, k1 = jr.split(key)
@@ -110,13 +130,15 @@ def sample_many(
     out = _run(
         arrays, _Static(static, shape, warmup, draws, max_steps, thin), x, jr.key_data(k1), jnp.asarray(target, x.dtype)
     )
-    positions, acceptance, learned, steps, start = out
+    positions, energies, acceptance, learned, steps, start = out
     if not bool(jnp.all(jnp.isfinite(start))):
         bad = int(jnp.sum(~jnp.isfinite(start)))
         raise ValueError(f"initial: the energy is not finite at the start of {bad} of {chains} chains.")
     flat = np.swapaxes(np.asarray(positions), 0, 1)
     step, length = float(jnp.exp(learned.mean_log_step)), float(jnp.exp(learned.mean_log_length))
-    return Many(constrain(energy, shape, flat), np.asarray(acceptance), step, length, int(steps) * chains)
+    stats = {"potential": np.asarray(energies).T}
+    found = constrain(energy, shape, flat)
+    return Many(found, np.asarray(acceptance), step, length, int(steps) * chains, stats, flat)
 
 
 class _Static(eqx.Module):
@@ -170,7 +192,7 @@ def _run(arrays, static: _Static, x, key, target):
 
     def kept(carry, i):
         carry, acceptance = jax.lax.scan(draw, carry, i)
-        return carry, (carry[0], acceptance.mean())
+        return carry, (carry[0], carry[1], acceptance.mean())
 
     E, g = value_and_gradient(x)
     log_step, log_length = jnp.log(jnp.asarray(0.1 / d**0.25, dtype)), jnp.log(jnp.asarray(1.0, dtype))
@@ -180,8 +202,8 @@ def _run(arrays, static: _Static, x, key, target):
     carry = (x, E, g, learned, jnp.ones((), jnp.int32))
     carry, _ = jax.lax.scan(draw, carry, jnp.arange(static.warmup))
     numbers = static.warmup + jnp.arange(static.draws * static.thin).reshape(static.draws, static.thin)
-    carry, (positions, acceptance) = jax.lax.scan(kept, carry, numbers)
-    return positions, acceptance, carry[3], carry[4], E + jnp.sum(g, axis=1)
+    carry, (positions, energies, acceptance) = jax.lax.scan(kept, carry, numbers)
+    return positions, energies, acceptance, carry[3], carry[4], E + jnp.sum(g, axis=1)
 
 
 def _learn(l: _Learned, x, harmonic, slope, target, static) -> _Learned:

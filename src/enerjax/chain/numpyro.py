@@ -17,7 +17,8 @@ class Model(AbstractEnergy):
 
     Attributes:
         potential: NumPyro's potential function of the free parameters.
-        to_user: free parameters -> the model's sites, deterministic ones left out.
+        to_user: free parameters -> the model's sites, deterministic ones left out; where the support of a site depends
+            on others, with the support at these.
         to_free: the inverse.
     """
 
@@ -46,19 +47,27 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> tuple[Model, Cal
         ValueError: if the model has discrete latent sites.
     """
     try:
-        from numpyro.infer.util import initialize_model
+        from numpyro.handlers import seed
+        from numpyro.infer.util import initialize_model, unconstrain_fn
     except ImportError as error:
         raise ImportError("from_numpyro needs NumPyro: pip install 'enerjax[numpyro]'.") from error
-    from numpyro.distributions.transforms import biject_to
 
     info = initialize_model(jr.key(0), model, model_args=args, model_kwargs=kwargs, dynamic_args=False)
     sites = {n: s for n, s in info.model_trace.items() if s["type"] == "sample" and not s["is_observed"]}
     if discrete := [n for n, s in sites.items() if s["fn"].is_discrete]:
         raise ValueError(f"from_numpyro: sites {discrete} are discrete; sum them out of the model.")
     names = list(info.param_info.z)
-    maps = {n: biject_to(sites[n]["fn"].support) for n in names}
-    to_user = lambda u: {n: maps[n](u[n]) for n in names}
-    to_free = lambda x: {n: maps[n].inv(jnp.asarray(x[n])) for n in names}
+
+    # where supports depend on parameters both run the model, of which compilation leaves no more than the supports
+    @jax.jit
+    def to_user(u: PyTree) -> PyTree:
+        sites = info.postprocess_fn(u)
+        return {n: sites[n] for n in names}
+
+    @jax.jit
+    def to_free(x: PyTree) -> PyTree:
+        return unconstrain_fn(seed(model, 0), args, kwargs, {n: jnp.asarray(x[n]) for n in names})
+
     like = info.param_info.z
 
     def initial(key: Key) -> PyTree:

@@ -1,7 +1,6 @@
 """What sampling returns: draws in the user's space, statistics, a summary that says what to do, a door to ArviZ."""
 
 import functools
-import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +13,9 @@ import numpy as np
 from .._array import Energy, PyTree
 from . import diagnostics as dg
 from . import failure
-from .flat import Layout, layout
+from .flat import Layout
 from .program import STATS
+from .summary import Summary, columns, judged, mixing, mixing_advice, tabulate
 
 
 class Failure(NamedTuple):
@@ -44,6 +44,7 @@ class Posterior:
         names: the user's words for failures.
         energy: what was sampled.
         per_step: gradients that one step of the integrator takes.
+        max_depth: the largest depth that a tree could have.
     """
 
     draws: PyTree
@@ -57,9 +58,12 @@ class Posterior:
     names: dict[int, str] = field(default_factory=dict)
     energy: Energy | None = None
     per_step: int = 1
+    max_depth: int = 10
 
     @classmethod
-    def of(cls, energy, shape: Layout, store, told, metrics, seconds, names, per_step: int = 1) -> "Posterior":
+    def of(
+        cls, energy, shape: Layout, store, told, metrics, seconds, names, per_step: int = 1, max_depth: int = 10
+    ) -> "Posterior":
         """Gather what the chains left; `told` counts steps of the integrator, of `per_step` gradients each."""
         flat = store.draws
         draws = constrain(energy, shape, flat)
@@ -75,7 +79,7 @@ class Posterior:
         }  # fmt: skip
         return cls(
             draws, stats, flat, sorted(told.failures, key=lambda f: f[:2]), warm, metrics, seconds, shape, names,
-            energy, per_step,
+            energy, per_step, max_depth,
         )  # fmt: skip
 
     @property
@@ -86,38 +90,26 @@ class Posterior:
 
     def columns(self) -> tuple[list[np.ndarray], list[str]]:
         """Draws [chains, draws] of every coordinate in the user's space, and their names."""
-        # one point's layout names the coordinates; constrained leaves may differ in shape from free ones
-        shape = layout(jax.tree.map(lambda x: np.zeros(x.shape[2:], x.dtype), self.draws))
-        leaves = [np.asarray(x).reshape(*x.shape[:2], -1) for x in jax.tree.leaves(self.draws)]
-        columns = [np.asarray(x, np.float64) for x in itertools.chain(*(np.moveaxis(x, -1, 0) for x in leaves))]
-        return columns, [shape.coordinate(i) for i in range(len(columns))]
+        return columns(self.draws)
 
     @functools.cached_property
     def table(self) -> dict[str, np.ndarray]:
         """Statistics of every coordinate in the user's space, as columns; `name` holds their names."""
-        columns, names = self.columns()
-        of = lambda f: np.array([f(x) for x in columns])
-        return {
-            "name": np.array(names),
-            "mean": of(np.mean),
-            "sd": of(lambda x: x.std(ddof=1)),
-            "q5": of(lambda x: np.quantile(x, 0.05)),
-            "q95": of(lambda x: np.quantile(x, 0.95)),
-            "mcse_mean": of(dg.mcse_mean),
-            "mcse_sd": of(dg.mcse_sd),
-            "ess_bulk": of(dg.ess_bulk),
-            "ess_tail": of(dg.ess_tail),
-            "rhat": of(dg.rhat),
-        }
+        return tabulate(*self.columns())
+
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """The coordinates (rows of `table`) that say whether chains mix.
+
+        A number that a transform makes the same in all draws, such as the ones and zeros of `CorrelationCholesky`, has
+        no R-hat and is left out. A sampler that is stuck is not: there a free parameter does not move.
+        """
+        return judged(self.columns()[0], self.unconstrained)
 
     def diagnostics(self) -> dict[str, float]:
-        """The worst of each diagnostic."""
-        table = self.table
+        """The worst of each diagnostic, over the coordinates that are `judged`."""
         energy = np.asarray(self.stats["energy"], np.float64)
-        return {
-            "max_rhat": float(np.max(table["rhat"])),
-            "min_ess_bulk": float(np.min(table["ess_bulk"])),
-            "min_ess_tail": float(np.min(table["ess_tail"])),
+        return mixing(self.table, self.judged) | {
             "min_ebfmi": float(np.min(dg.ebfmi(energy))),
             "divergences": int(self.stats["divergence"].sum()),
             "deepest": int(self.stats["depth"].max()),
@@ -126,22 +118,23 @@ class Posterior:
         }
 
     def advice(self, max_depth: int | None = None) -> list[str]:
-        """What is wrong and what to do about it; empty when nothing is."""
-        worst, table = self.diagnostics(), self.table
-        said = []
-        if not worst["max_rhat"] < 1.01:
-            name = table["name"][np.argmax(table["rhat"])]
-            said.append(
-                f"R-hat of {name} is {worst['max_rhat']:.3f}, over 1.01: the chains disagree. Run longer; if it stays, "
-                "look for several modes or an unidentified parameter."
-            )
-        if not worst["min_ess_bulk"] > 100 * min(len(self.unconstrained), 4):
-            name = table["name"][np.argmin(table["ess_bulk"])]
-            said.append(f"bulk ESS of {name} is {worst['min_ess_bulk']:.0f}: draw more, or re-parameterise {name}.")
+        """What is wrong and what to do about it; empty when nothing is.
+
+        Args:
+            max_depth: counts trees of this depth and more as cut off; that of the call by default.
+        """
+        worst = self.diagnostics()
+        said = mixing_advice(self.table, self.judged, len(self.unconstrained))
         if worst["min_ebfmi"] < 0.3:
             said.append(
                 f"E-BFMI is {worst['min_ebfmi']:.2f}, below 0.3: energies are explored slowly, as in funnels; "
                 "use a non-centred parameterisation."
+            )
+        depth = self.max_depth if max_depth is None else max_depth
+        if (cut := float(np.mean(self.stats["depth"] >= depth))) > 0.01:
+            said.append(
+                f"{100 * cut:.0f} % of the trajectories were cut off at max_depth={depth}: the draws are "
+                "right but dear; raise max_depth, or re-parameterise."
             )
         for why in sorted({f.why for f in self.failures}):
             places = [f for f in self.failures if f.why == why]
@@ -161,16 +154,23 @@ class Posterior:
             )
         return said
 
-    def summary(self) -> "Summary":
+    def summary(self) -> Summary:
         """Table of all coordinates, worst diagnostics and advice; prints well."""
         return Summary(self.table, self.diagnostics(), self.advice())
 
-    def to_arviz(self):
-        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is
-        installed."""
+    def to_arviz(self, dims: dict[str, list[str]] | None = None, coords: dict[str, Any] | None = None):
+        """The posterior for ArviZ: `InferenceData` (0.x) or an xarray `DataTree` (1.x), whichever ArviZ is installed.
+
+        Args:
+            dims: names of parameters' axes, `{"theta": ["school"]}`.
+            coords: labels along them, `{"school": ["A", "B"]}`.
+
+        Raises:
+            ValueError: if names collide, or dims and coords do not fit the draws.
+        """
         from .arviz import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, dims, coords)
 
     def save(self, path: str | Path) -> Path:
         """Write NetCDF (.nc) or Zarr (.zarr), whole or not at all."""
@@ -196,26 +196,3 @@ def _constrain(energy: Any, shape: Layout, flat) -> PyTree:
 
 def _chunks(x: np.ndarray, size: int = 100_000):
     return [x[i : i + size] for i in range(0, len(x), size)]
-
-
-@dataclass
-class Summary:
-    """A table with its verdict."""
-
-    table: dict[str, np.ndarray]
-    diagnostics: dict[str, float]
-    advice: list[str]
-
-    def __str__(self) -> str:
-        columns = [c for c in self.table if c not in ("name", "mcse_sd")]
-        width = max(9, *(len(n) for n in self.table["name"]))
-        lines = [" " * width + "".join(f"{c:>11}" for c in columns)]
-        for i, name in enumerate(self.table["name"]):
-            shown = (
-                f"{self.table[c][i]:11.0f}" if c.startswith("ess") else f"{self.table[c][i]:11.4g}" for c in columns
-            )
-            lines.append(f"{name:<{width}}" + "".join(shown))
-        worst = ", ".join(f"{k} {v:.4g}" for k, v in self.diagnostics.items())
-        return "\n".join([*lines, worst, *(f"! {a}" for a in self.advice)])
-
-    __repr__ = __str__

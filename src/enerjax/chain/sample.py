@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -24,6 +23,7 @@ from .pathfinder import Pathfinder, Pool
 from .posterior import Posterior
 from .program import STATS
 from .progress import Progress, Silent
+from .resume import check_same_energy
 from .start import AbstractStart
 from .store import Store
 from .warmup import Schedule
@@ -55,9 +55,12 @@ def sample(
 
     Args:
         energy: `energy(x) -> E` or `(E, why)`, x a pytree of floats and E = −log p up to a constant; see `failure` for
-            `why`. An energy with `constrain` and `unconstrain` (`energy.Posterior`) is sampled on the real line, while
-            `initial` and the draws are in the user's space.
-        initial: a start point, or `initial(key) -> start point`, called per chain; see `uniform`.
+            `why`. Its data belong in its leaves (`energy.posterior(data=…)`, or arrays of an `equinox.Module`): what it
+            finds elsewhere, in globals or attributes of a mutable object, is compiled in at the first call and not
+            looked at again, as with `jax.jit`. An energy with `constrain` and `unconstrain` (`energy.Posterior`) is
+            sampled on the real line, while `initial` and the draws are in the user's space.
+        initial: a start point, or `initial(key) -> start point`, called per chain; see `uniform`. A module with arrays
+            is a point, callable or not.
         key: makes everything reproducible; chain c's numbers depend on `key` and c alone.
         chains: how many, independent of one another.
         warmup: draws of warm-up at most; it ends sooner when it is good (`early`).
@@ -73,7 +76,8 @@ def sample(
         vectorise: one program for all chains; default: on accelerators, while a CPU runs one thread per chain.
         pooled: whether vectorised chains learn one metric and one step size from the draws of all; a chain then depends
             on those beside it, and warms up in tens of draws. Default: where more than 64 chains are vectorised.
-        directory: stream draws there in blocks; the same call with the same directory resumes where it was.
+        directory: stream draws there in blocks; the same call with the same directory resumes where it was, and with
+            more `draws` goes on, as one longer call would have. The energy is compared with that of the draws there.
         progress: show a progress bar on stderr, or call this with a line of text.
         reasons: words for the user's own `why` codes.
         block: draws per call of the compiled program.
@@ -83,21 +87,29 @@ def sample(
 
     Raises:
         ValueError: before any sampling, when the energy does not return a real scalar, a parameter is not floating, no
-            start with a finite energy is found, or the directory holds another run.
+            start with a finite energy is found, or the directory holds another run or draws of another energy.
+        TypeError: if `key`, `start` or `metric` is of another kind.
     """
     if min(chains, draws, thin) < 1 or warmup < 0:
         raise ValueError("sample: chains, draws and thin must be at least 1, and warmup at least 0.")
+    if not 0 < target < 1:
+        raise ValueError(f"target: an acceptance between 0 and 1, such as 0.8, not {target}.")
+    for name, given, kind, known in (
+        ("start", start, AbstractStart, "Pathfinder(), Mode() or Given()"),
+        ("metric", metric, AbstractAdaptation, "LowRank(), Dense(), Diagonal() or Fixed(metric)"),
+    ):
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(f"{name}: give {known} of `chain`, not {given!r}.")
+    key = flat.as_key(key)
     together = jax.default_backend() != "cpu" if vectorise is None else vectorise
     shared = together and chains > 64 if pooled is None else pooled
     if shared and not together:
         raise ValueError("sample: pooled chains learn from one another, so they run together; give vectorise=True.")
-    key = jr.wrap_key_data(key) if jnp.issubdtype(key.dtype, jnp.integer) else key
     start = Pathfinder() if start is None else start
     many = max(chains, start.paths if isinstance(start, Pathfinder) else 0)
     starts, keys = driver.chain_keys(key, many)
-    free = getattr(energy, "unconstrain", lambda x: x)
-    propose = initial if callable(initial) else (lambda _: initial)
-    shape = flat.layout(free(propose(starts[0])))
+    propose, same = flat.proposer(energy, initial), flat.is_point(initial)
+    shape = flat.layout(propose(starts[0]))
     widest = flat.check_energy(energy, shape)
     metric = LowRank() if metric is None else metric
     rows = block or int(np.clip(2_000_000 // (shape.size * chains), 40, 100) if shared else
@@ -115,12 +127,13 @@ def sample(
     if integrator is not verlet:
         run["integrator"] = getattr(integrator, "__name__", repr(integrator))
     store = Store(chains, draws, shape.size, len(STATS), shape.dtype, directory, run)
+    check_same_energy(compiled, store, 1 if shared else chains)
     report = Silent() if not progress else Progress(chains, warmup, draws, progress if callable(progress) else None)
 
     def position(c: int, attempt: int) -> np.ndarray:
         k = starts[c] if attempt == 0 else jr.fold_in(starts[c], attempt)
-        x = shape.ravel(free(propose(k)))
-        if not callable(initial) and (attempt or (c and isinstance(start, Pathfinder))):  # the same point says the same
+        x = shape.ravel(propose(k))
+        if same and (attempt or (c and isinstance(start, Pathfinder))):  # the same point says the same
             x = x + np.asarray(0.1 * (1 + np.abs(x)) * jr.uniform(k, x.shape, x.dtype, -1, 1))
         return x
 
@@ -155,7 +168,7 @@ def sample(
         told.only(kept, done)
     seconds = time.perf_counter() - began[0], time.process_time() - began[1]
     per_step = len(getattr(integrator, "drifts", (1.0,)))
-    return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {}, per_step)
+    return Posterior.of(energy, shape, store, told, metrics, seconds, reasons or {}, per_step, max_depth)
 
 
 def _worth_keeping(counts: list[int]) -> tuple[list[int], int]:

@@ -31,19 +31,32 @@ class Store:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         existing = self._existing(run)
-        files = []
-        for name, shape in shapes.items():
-            path = self.directory / f"{name}.npy"
-            mode = "r+" if existing and path.exists() else "w+"
-            files.append(np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=shape if mode == "w+" else None))
-        self.draws, self.stats = files
+        self.draws, self.stats = (self._array(name, shape, dtype, existing) for name, shape in shapes.items())
         if not existing:
             for path in (*self.directory.glob("chain-*.npz"), *self.directory.glob("warm-*.npz")):
                 path.unlink()
+        if not existing or existing["draws"] != run["draws"]:  # after the arrays, which may be longer than it says
             _write(self.directory / "run.json", lambda f: f.write(json.dumps(run, indent=1).encode()))
 
-    def _existing(self, run: dict) -> bool:
-        """Whether the directory holds this very run.
+    def _array(self, name: str, shape: tuple[int, ...], dtype, existing: dict | None) -> np.memmap:
+        """An array [chains, draws, …] in its file, with the draws of the run before, which may have wanted fewer."""
+        assert self.directory is not None
+        path = self.directory / f"{name}.npy"
+        if not existing or not path.exists():
+            return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        found = np.lib.format.open_memmap(path, mode="r+")
+        if found.shape == shape:
+            return found
+        part = path.with_name(f".{path.name}.part")
+        longer = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        kept = min(shape[1], found.shape[1])
+        longer[:, :kept] = found[:, :kept]
+        longer.flush()
+        part.replace(path)
+        return longer
+
+    def _existing(self, run: dict) -> dict | None:
+        """The run that the directory holds, if it is this one, or the beginning of it: one of fewer draws.
 
         Raises:
             ValueError: if it holds another one.
@@ -51,13 +64,14 @@ class Store:
         assert self.directory is not None
         path = self.directory / "run.json"
         if not path.exists():
-            return False
+            return None
         found = json.loads(path.read_text())
-        different = [k for k in run if found.get(k) != run[k]]
+        fewer = found.get("draws", 0) < run["draws"]
+        different = [k for k in run if found.get(k) != run[k] and not (k == "draws" and fewer)]
         if different:
             what = ", ".join(f"{k} {found.get(k)!r} there, {run[k]!r} here" for k in different)
             raise ValueError(f"directory: {self.directory} holds another run ({what}); give a fresh directory.")
-        return True
+        return found
 
     def append(self, chain: int, draws: np.ndarray, stats: np.ndarray) -> None:
         """Add a block of one chain."""

@@ -14,20 +14,22 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from .._array import Array, Energy, Float, Key, PyTree
+from .._array import Array, Energy, Float, Key, PyTree, Scalar
 from ..flow.phase import Phase
+from .failure import guarded
+from .flat import as_key, check_energy, layout, proposer
 
 
 class Exchange(NamedTuple):
     """What `exchange` returns.
 
     Attributes:
-        draws: positions at the first (coldest) temperature, leaves [draws, …].
+        draws: positions at the first (coldest) temperature, leaves [draws, …], in the user's space.
         energies: E of every replica [draws, temperatures].
         acceptance: of the kernel, per temperature.
         swaps: acceptance of each neighbouring pair [temperatures − 1].
         replicas: which replica was at each temperature [draws, temperatures].
-        last: the states, to go on from.
+        last: the states, in the free parameters.
     """
 
     draws: PyTree
@@ -42,7 +44,7 @@ def exchange(
     energy: Energy,
     kernel: Callable,
     temperatures: Float[Array, " k"],
-    initial: PyTree,
+    initial: PyTree | Callable[[Key], PyTree],
     key: Key,
     draws: int,
     *,
@@ -51,18 +53,35 @@ def exchange(
     """Replica exchange over a ladder of temperatures.
 
     Args:
-        energy: E(x).
-        kernel: `kernel(kT) -> kernel`, e.g. `lambda kT: Hmc(0.1 * jnp.sqrt(kT), 10, kT=kT)`.
+        energy: E(x), or (E, why), as for `sample`: one with `constrain` and `unconstrain` is sampled on the real line,
+            while `initial` and the draws are in the user's space. A replica samples e^(−E/kT) of the free parameters,
+            of which the volume is a part: at kT = 1 that is the posterior.
+        kernel: `kernel(kT) -> kernel`, e.g. `lambda kT: Hmc(0.1, 10, kT=kT)`, with one time step for all temperatures:
+            momenta grow as √kT by themselves, and with them the way that a trajectory goes, while the largest stable
+            step, 2/ω of a harmonic well, does not know of kT.
         temperatures: kT₁ < kT₂ < …, [k]; the draws are those of kT₁.
-        initial: where every replica starts.
+        initial: where every replica starts, or `initial(key) -> start point`, called for each.
         key: randomness.
         draws: rounds of `moves` kernel applications and one swap attempt of every second pair.
         moves: kernel applications between swaps.
+
+    Raises:
+        ValueError: if the energy does not return a real scalar, or a parameter is not floating.
+        TypeError: if `key` is none.
     """
     k = temperatures.shape[0]
     beta = 1 / temperatures
-    states = jax.vmap(lambda _: Phase.at(energy, initial))(jnp.arange(k))
-    move = jax.vmap(lambda kT, z, key: kernel(kT)(energy, z, key))
+    key, propose = as_key(key), proposer(energy, initial)
+    check_energy(energy, layout(propose(key)))
+
+    def U(x: PyTree) -> Scalar:
+        result = energy(x)
+        return guarded(result, jnp.result_type(result[0])) if isinstance(result, tuple) else result
+
+    # one of its own, beyond those of the rounds
+    starts = jr.split(jr.fold_in(key, draws), k)
+    states = jax.vmap(lambda key: Phase.at(U, propose(key)))(starts)
+    move = jax.vmap(lambda kT, z, key: kernel(kT)(U, z, key))
 
     def round_(carry, x):
         z, replicas = carry
@@ -93,4 +112,5 @@ def exchange(
     xs = (jnp.arange(draws), jr.split(key, draws))
     (last, _), (x, energies, acceptance, chance, tried, replicas) = jax.lax.scan(round_, (states, jnp.arange(k)), xs)
     swaps = chance.sum(0) / jnp.maximum(tried.sum(0), 1)
+    x = jax.vmap(getattr(energy, "constrain", lambda x: x))(x)
     return Exchange(x, energies, acceptance.mean(0), swaps, replicas, last)

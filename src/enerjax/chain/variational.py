@@ -8,6 +8,7 @@ on a Gaussian target it is −log Z to rounding.
 A. Kucukelbir et al., JMLR 18, 14 (2017); R. Giordano et al., JMLR 25 (2024) for the fixed draws.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,7 +21,7 @@ import numpy as np
 from .._array import Array, Energy, Float, Key, PyTree, Scalar
 from .diagnostics import pareto_k
 from .failure import Guarded, split
-from .flat import Layout, check_energy, layout
+from .flat import Layout, as_key, check_energy, layout, proposer
 
 
 class Gaussian(eqx.Module):
@@ -68,6 +69,7 @@ class Variational(NamedTuple):
         pareto_k: shape of the importance ratios p/q: below 0.7 q may stand for the posterior, above it must not.
         draws: draws of q in the user's space, leaves [draws, …].
         layout: names of the coordinates.
+        constrain: free parameters -> the user's space.
     """
 
     q: Gaussian
@@ -76,15 +78,16 @@ class Variational(NamedTuple):
     pareto_k: float
     draws: PyTree
     layout: Layout
+    constrain: Callable[[PyTree], PyTree] = lambda x: x
 
     def initial(self, key: Key) -> PyTree:
-        """A start for `sample`, drawn from q; in the free parameters, which are the user's if none is constrained."""
-        return self.layout(self.q(jr.normal(key, self.q.mean.shape, self.q.mean.dtype)))
+        """A start for `sample`, drawn from q, in the user's space."""
+        return self.constrain(self.layout(self.q(jr.normal(key, self.q.mean.shape, self.q.mean.dtype))))
 
 
 def variational(
     energy: Energy,
-    initial: PyTree,
+    initial: PyTree | Callable[[Key], PyTree],
     key: Key,
     *,
     full_rank: bool = True,
@@ -96,8 +99,9 @@ def variational(
     """Minimise F = U − TS over Gaussians by L-BFGS on fixed draws.
 
     Args:
-        energy: E(x), as for `sample`; with `constrain`, E is on the real line and draws return in the user's space.
-        initial: where the mean starts.
+        energy: E(x), as for `sample`; with `constrain`, E is on the real line, while `initial` and the draws are in the
+            user's space.
+        initial: where the mean starts, or `initial(key) -> start point`.
         key: randomness.
         full_rank: correlations or only scales.
         temperature: T.
@@ -107,8 +111,10 @@ def variational(
 
     Raises:
         ValueError: if the energy is not a finite scalar at the start.
+        TypeError: if `key` is none.
     """
-    free = getattr(energy, "unconstrain", lambda x: x)(initial)
+    key = as_key(key)
+    free = proposer(energy, initial)(key)
     shape = layout(free)
     check_energy(energy, shape)
     x0 = jnp.asarray(shape.ravel(free))
@@ -131,7 +137,7 @@ def variational(
     values = -temperature * ratios
     out = jax.vmap(lambda x: constrain(shape(x)))(x)
     k = pareto_k(np.asarray(ratios, np.float64))
-    return Variational(q, float(values.mean()), float(values.std() / np.sqrt(check)), k, out, shape)
+    return Variational(q, float(values.mean()), float(values.std() / np.sqrt(check)), k, out, shape, constrain)
 
 
 def _minimise(objective, q: Gaussian, steps: int) -> Gaussian:

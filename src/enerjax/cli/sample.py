@@ -1,5 +1,6 @@
 """`enerjax sample MODEL.py`: a file that defines an energy, its posterior as NetCDF or Zarr with summary and plots."""
 
+import contextlib
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -46,7 +47,29 @@ def command(
     `initial(key)`, a start point; or an `energy` made by `enerjax.energy.posterior`, whose parameters may be
     constrained.
     """
-    run(lambda: _sample(model, chains, warmup, draws, out, target, thin, start, plots, seed), json)
+
+    def work():
+        with _blaming(model):
+            return _sample(model, chains, warmup, draws, out, target, thin, start, plots, seed)
+
+    run(work, json)
+
+
+@contextlib.contextmanager
+def _blaming(path: Path):
+    """Whatever the model raises becomes a ValueError that names its line.
+
+    Raises:
+        ValueError: if an exception comes from a file beside the model.
+    """
+    from ..chain.blame import users_line
+
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if line := users_line(error, path.parent):
+            raise ValueError(f"{line}: {type(error).__name__}: {error}") from error
+        raise
 
 
 def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, seed):
@@ -61,11 +84,13 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
     import jax.random as jr
 
     from ..chain import Given, Mode, Pathfinder, sample, variational
-    from ..chain.arviz import check_path
+    from ..chain.arviz import check_names, check_path
+    from ..chain.flat import is_point, layout
 
     check_path(out)
     with jax.enable_x64(True):
         energy, initial = load(path)
+        check_names(layout(initial if is_point(initial) else initial(jr.key(seed))))
         # unfinished draws wait beside the result; another model text or other settings start afresh
         identity = hashlib.sha256(
             path.read_bytes() + repr((chains, warmup, draws, target, thin, seed, start.value)).encode()
@@ -75,10 +100,9 @@ def _sample(path, chains, warmup, draws, out, target, thin, start, with_plots, s
             say(f"resuming from {part}")
         if start is Start.variational:
             key = jr.fold_in(jr.key(seed), 1)
-            fitted = variational(energy, initial(key) if callable(initial) else initial, key)
+            fitted = variational(energy, initial, key)
             say(f"variational free energy {fitted.free_energy:.4g}, Pareto-k {fitted.pareto_k:.2f}")
-            constrain = getattr(energy, "constrain", lambda x: x)
-            initial = lambda key: constrain(fitted.initial(key))
+            initial = fitted.initial
         kinds = {Start.pathfinder: Pathfinder(), Start.mode: Mode()}
         posterior = sample(
             energy, initial, jr.key(seed), chains=chains, warmup=warmup, draws=draws, target=target, thin=thin,
@@ -118,6 +142,8 @@ def load(path: Path):
 
     import jax.numpy as jnp
 
+    from ..chain.blame import users_line
+
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -127,8 +153,9 @@ def load(path: Path):
     sys.path.insert(0, str(path.resolve().parent))  # a model may import its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        line = users_line(error, path.parent) or path
+        raise ValueError(f"{line} does not run: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
     initial = getattr(module, "initial", None)

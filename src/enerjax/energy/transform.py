@@ -1,13 +1,15 @@
 """Constrained parameters on the real line: bijections with their log-Jacobians.
 
 Each maps free numbers u to a parameter x = x(u) and gives log |det ∂x/∂u|, the volume that a density must carry along.
-One parameter at a time, of any shape the bijection asks for; batches by `vmap`.
+One parameter at a time. Those of a vector [k] or matrix [k, k] take arrays [..., k] of them too, one by one.
 
 Stan Reference Manual, Constraint Transforms; for correlations D. Lewandowski et al., J. Multivar. Anal. 100, 1989
 (2009).
 """
 
 import abc
+import functools
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -26,6 +28,27 @@ class AbstractTransform(eqx.Module):
     @abc.abstractmethod
     def inverse(self, x: Array) -> Array:
         """u(x)."""
+
+
+def _each(rank: int) -> Callable:
+    """For a method on arrays of `rank` axes: arrays with more are taken one by one, their volumes summed."""
+
+    def of(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def batched(self, x):
+            if x.ndim < rank:
+                raise ValueError(
+                    f"{type(self).__name__}: it takes {('a vector [k]', 'a matrix [k, k]')[rank - 1]}, or an array of "
+                    f"such along its last axes; the parameter has shape {list(x.shape)}."
+                )
+            if x.ndim == rank:
+                return method(self, x)
+            out = jax.vmap(lambda one: batched(self, one))(x)
+            return (out[0], jnp.sum(out[1])) if isinstance(out, tuple) else out
+
+        return batched
+
+    return of
 
 
 class Real(AbstractTransform):
@@ -90,9 +113,11 @@ class Interval(AbstractTransform):
 class Ordered(AbstractTransform):
     """x₁ = u₁, xᵢ = xᵢ₋₁ + e^(uᵢ): a rising vector [k]."""
 
+    @_each(1)
     def forward(self, u):
         return jnp.cumsum(jnp.concatenate([u[:1], jnp.exp(u[1:])])), jnp.sum(u[1:])
 
+    @_each(1)
     def inverse(self, x):
         return jnp.concatenate([x[:1], jnp.log(jnp.diff(x))])
 
@@ -100,9 +125,11 @@ class Ordered(AbstractTransform):
 class PositiveOrdered(AbstractTransform):
     """xᵢ = xᵢ₋₁ + e^(uᵢ), x₀ = 0: a rising vector of positive numbers [k]."""
 
+    @_each(1)
     def forward(self, u):
         return jnp.cumsum(jnp.exp(u)), jnp.sum(u)
 
+    @_each(1)
     def inverse(self, x):
         return jnp.log(jnp.diff(x, prepend=0.0))
 
@@ -113,6 +140,7 @@ class Simplex(AbstractTransform):
     zᵢ = σ(uᵢ − log(k − i)), xᵢ = zᵢ (1 − Σ_{j<i} xⱼ): u = 0 is the centre.
     """
 
+    @_each(1)
     def forward(self, u):
         k = u.shape[0] + 1
         v = u - jnp.log(jnp.arange(k - 1, 0, -1, dtype=u.dtype))
@@ -121,6 +149,7 @@ class Simplex(AbstractTransform):
         x = jnp.exp(left + jnp.concatenate([log_z, jnp.zeros(1, u.dtype)]))
         return x, jnp.sum(log_z + log_rest + left[:-1])
 
+    @_each(1)
     def inverse(self, x):
         k = x.shape[0]
         rest = jnp.cumsum(x[::-1])[::-1][1:]  # what is left after piece i
@@ -136,6 +165,7 @@ class CorrelationCholesky(AbstractTransform):
 
     size: int = eqx.field(static=True)
 
+    @_each(1)
     def forward(self, u):
         k = self.size
         rows, columns = jnp.tril_indices(k, -1)
@@ -146,6 +176,7 @@ class CorrelationCholesky(AbstractTransform):
         lower = jnp.tril(jnp.exp(left) * (z + jnp.eye(k, dtype=u.dtype)))
         return lower, jnp.sum(log_tanh) + jnp.sum(jnp.where(jnp.tri(k, k, -1, dtype=bool), left, 0.0))
 
+    @_each(2)
     def inverse(self, x):
         squares = jnp.cumsum(x**2, axis=1) - x**2
         z = x / jnp.sqrt(jnp.maximum(1 - squares, jnp.finfo(x.dtype).tiny))
