@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 
 from .._array import Key
 from ._clock import Clock
@@ -55,7 +56,7 @@ def solve(
     Warns:
         UserWarning: the basis leaves a good part of the loads unbalanced, or has more unknowns than quadrature sees.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem.material, dict(problem.conditions)))):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem.material, dict(problem.conditions)))):
         raise TypeError(
             f"{problem.name}: solve runs on the host and cannot be differentiated or batched by JAX; "
             "Specimen.create(problem, points, key) can, over materials"

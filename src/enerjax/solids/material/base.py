@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..._array import Scalar
@@ -59,7 +60,7 @@ def finite_strain(material: Material, d: int) -> bool:
         rest, strained = (tangent(material, jnp.asarray(g, float)) for g in (0 * G, G))
         changes = jnp.max(jnp.abs(strained - rest)) > 1e-4 * jnp.max(jnp.abs(rest))
     # parameters that are being differentiated cannot be looked at: Newton is right for either
-    return True if isinstance(changes, jax.core.Tracer) else bool(changes)
+    return True if isinstance(changes, Tracer) else bool(changes)
 
 
 def cauchy_stress(material: Material, G: Tensor, *internal) -> Tensor:
