@@ -23,7 +23,7 @@ from .solution import Solution, SolveError, stopped
 from .survey import check_support, survey
 from .trained import solve_network
 
-POOR = 0.01  # of the residual at rest, beyond which a linear solution is called unconverged
+POOR = 0.05  # of the residual at rest, beyond which a linear solution is called unconverged
 
 
 def solve(

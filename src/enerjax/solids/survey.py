@@ -183,7 +183,7 @@ def _product(values, one):
 
 
 def check_support(survey: Survey) -> None:
-    """Refuse rigid-body motions that nothing holds, but for translations of a periodic body: `afloat`.
+    """Refuse rigid-body motions that nothing holds, but for translations of a body that is periodic all around.
 
     Raises:
         ValueError: names the motions left free, and says whether the loads would drive them.
@@ -207,16 +207,15 @@ def check_support(survey: Survey) -> None:
 
 
 def afloat(survey: Survey) -> np.ndarray:
-    """The translations [k, d] of a periodic body that nothing holds, where no other motion is free: any will do."""
+    """The translations [k, d] of a body that is periodic all around, where no other motion is free: no part is left to
+    hold it by, and any will do.
+    """
     d = survey.problem.dimension
-    if survey.problem.density is not None or not _partners(survey.problem):
+    around = all(isinstance(c, Periodic) for c in survey.problem.conditions.values())
+    if survey.problem.density is not None or not around:
         return np.zeros((0, d))
     free, _ = _free_motions(survey)
     return free[:, :d] if np.all(np.abs(free[:, d:]) < 1e-8) else np.zeros((0, d))
-
-
-def _partners(problem: Problem) -> bool:
-    return any(isinstance(c, Periodic) for c in problem.conditions.values())
 
 
 def _free_motions(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
