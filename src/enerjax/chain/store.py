@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .._identity import refuse_other
+
 
 class Store:
     """Arrays [chains, draws, …] that fill up block by block.
@@ -52,11 +54,7 @@ class Store:
         path = self.directory / "run.json"
         if not path.exists():
             return False
-        found = json.loads(path.read_text())
-        different = [k for k in run if found.get(k) != run[k]]
-        if different:
-            what = ", ".join(f"{k} {found.get(k)!r} there, {run[k]!r} here" for k in different)
-            raise ValueError(f"directory: {self.directory} holds another run ({what}); give a fresh directory.")
+        refuse_other(self.directory, json.loads(path.read_text()), run)
         return True
 
     def append(self, chain: int, draws: np.ndarray, stats: np.ndarray) -> None:
