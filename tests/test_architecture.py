@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "src" / "enerjax"
-RANK = dict.fromkeys(("_array", "_compile", "_memory", "_precision"), 0) | {"_tree": 1, "units": 1}
+RANK = dict.fromkeys(("_array", "_compile", "_identity", "_memory", "_precision"), 0) | {"_tree": 1, "units": 1}
 RANK |= {"energy": 2, "flow": 3, "path": 4, "chain": 5, "fit": 5}
 RANK |= dict.fromkeys(("atoms", "solids", "ode", "learning"), 6) | {"cli": 7, "__main__": 8}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -52,3 +52,12 @@ def test_new_leaves_compile_nothing():
     for k in range(20):
         push(Quartic(jnp.array(float(k))), x)
     assert len(traces) == 1
+
+
+def test_an_energy_with_arrays_goes_into_jit():
+    """`jax.jit` hashes what it compiles: by value where that is possible, else the energy itself."""
+    E, x = energies["quartic"]()
+    held = E + Quartic(jnp.array(2.0))
+    np.testing.assert_allclose(jax.jit(held)(x), held(x), rtol=1e-13)
+    np.testing.assert_allclose(jax.jit(jax.grad(held))(x), jax.grad(held)(x), rtol=1e-13)
+    assert hash(Quartic(1.0)) == hash(Quartic(1.0)) and hash(held) == hash(held)

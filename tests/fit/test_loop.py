@@ -167,3 +167,30 @@ def test_a_weakly_typed_number_compiles_as_often_as_another():
         fit.train(one, start, lambda e, k: [jnp.array([3.0])[0]], optax.adam(0.1), key=jr.key(0), epochs=3)
         made[start.weak_type] = len(traced)
     assert made[True] == made[False]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(patience=2), "patience counts validations"),
+        (dict(validate=lambda m: {"error": 1.0}), r"or a dictionary with \"loss\"; it has \['error'\]"),
+        (dict(batches=lambda epoch, key: (b for b in batches(epoch, key))), "must return a sequence.*not generator"),
+    ],
+)
+def test_what_was_a_silent_mistake_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_numbers_of_python_are_not_parameters():
+    """They came back untrained, without a word."""
+    square = lambda p, b, k: (p["w"] - 1.0) ** 2
+    with pytest.raises(ValueError, match="no trainable leaves.*jnp.asarray"):
+        fit.train(square, {"w": 0.0}, batches, optax.adam(0.1), key=jr.key(0), epochs=1)
+
+
+def test_a_validation_may_be_a_number():
+    score = lambda m: loss(m, (X, Y), None)
+    one, other = run(validate=score), run(validate=lambda m: {"loss": score(m)})
+    assert eqx.tree_equal(one.model, other.model)
+    assert one.metrics[-1]["valid_loss"] == other.metrics[-1]["valid_loss"]

@@ -117,3 +117,51 @@ def test_a_path_of_one_time_is_its_start():
     np.testing.assert_allclose([value, *gradient], [5.0, 4.0, 2.0])
     with pytest.raises(ValueError, match="dt0 must be positive"):
         path.solve(decay, jnp.ones(2), jnp.array([0.0, 1.0]), dt0=0.0)
+
+
+def test_times_that_run_backwards_are_told_from_unsorted_ones():
+    with pytest.raises(ValueError, match="time runs forwards: −f .* −ts"):
+        path.solve(decay, jnp.ones(2), jnp.array([2.0, 1.0, 0.0]))
+
+
+def test_a_batch_finds_more_steps_and_says_when_it_fails():
+    """An eager vmap had let the trajectories that need more steps be NaN, without a word."""
+    spring = lambda t, y, w: jnp.stack([y[1], -(w**2) * y[0]])
+    ts, w = jnp.array([0.0, 50.0]), jnp.array([0.5, 5.0])
+    run = lambda w: path.solve(spring, jnp.array([1.0, 0.0]), ts, w, rtol=1e-8)[-1, 0]
+    np.testing.assert_allclose(jax.vmap(run)(w), jnp.cos(50.0 * w), atol=1e-4)
+    slope = jax.vmap(jax.grad(run))(w)
+    np.testing.assert_allclose(slope, -50.0 * jnp.sin(50.0 * w), atol=1e-2)
+    ends = lambda **how: jax.vmap(lambda y: path.solve(blow, y, jnp.array([0.0, 2.0]), **how)[-1])
+    starts = jnp.array([[0.1], [1.0], [0.2]])
+    with pytest.raises(RuntimeError, match=r"stopped at t = (0.9|1).*trajectory 1 of 3, 1 failed.*underflowed"):
+        ends()(starts)
+    np.testing.assert_allclose(ends(throw=False)(starts)[:, 0], [1 / 8, np.nan, 1 / 3], rtol=1e-4)
+
+
+def test_inside_jit_a_failure_raises_when_asked_to():
+    run = lambda **how: jax.jit(jax.vmap(lambda y: path.solve(blow, y, jnp.array([0.0, 2.0]), **how)[-1, 0]))
+    starts = jnp.array([[0.1], [1.0]])
+    assert np.isnan(run()(starts)).tolist() == [False, True]
+    with pytest.raises(Exception, match="the step size underflowed"):
+        jax.block_until_ready(run(throw=True)(starts))
+    np.testing.assert_allclose(run(throw=True)(starts[:1]), 1 / 8, rtol=1e-4)
+
+
+def test_noise_and_a_step_are_enough_and_mean_ito(key):
+    """Ornstein–Uhlenbeck's moments, and a martingale's: dX = σ X dW keeps its mean (e^(σ²t/2) as Stratonovich's)."""
+    W = lambda k: diffrax.VirtualBrownianTree(0.0, 2.0, 1e-2, (2,), k)
+    drift = lambda t, y, a: jnp.stack([-y[0], jnp.zeros(())])
+    noise = lambda t, y, a: jnp.diag(jnp.stack([jnp.array(0.7), 0.6 * y[1]]))
+    ts = jnp.array([0.0, 2.0])
+    run = lambda k, **how: path.solve(drift, jnp.ones(2), ts, noise=(noise, W(k)), dt0=0.02, **how)[-1]
+    draws = jax.jit(jax.vmap(run))(jr.split(key, 4000))
+    mean, variance = np.exp(-2.0), 0.49 / 2 * (1 - np.exp(-4.0))
+    np.testing.assert_allclose(jnp.mean(draws[:, 0]), mean, atol=4 * np.sqrt(variance / 4000) + 0.003)
+    np.testing.assert_allclose(jnp.var(draws[:, 0]), variance, rtol=4 * np.sqrt(2 / 4000) + 0.02)
+    spread = np.sqrt((np.exp(0.36 * 2) - 1) / 4000)
+    np.testing.assert_allclose(jnp.mean(draws[:, 1]), 1.0, atol=4 * spread)
+    assert np.exp(0.18 * 2) - 1 > 8 * spread
+    np.testing.assert_allclose(run(key, solver=diffrax.Euler()), run(key))
+    with pytest.raises(ValueError, match="noise= needs dt0="):
+        path.solve(drift, jnp.ones(2), ts, noise=(noise, W(key)))

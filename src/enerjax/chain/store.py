@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .._identity import refuse_other
+
 
 class Store:
     """Arrays [chains, draws, …] that fill up block by block.
@@ -67,10 +69,7 @@ class Store:
             return None
         found = json.loads(path.read_text())
         fewer = found.get("draws", 0) < run["draws"]
-        different = [k for k in run if found.get(k) != run[k] and not (k == "draws" and fewer)]
-        if different:
-            what = ", ".join(f"{k} {found.get(k)!r} there, {run[k]!r} here" for k in different)
-            raise ValueError(f"directory: {self.directory} holds another run ({what}); give a fresh directory.")
+        refuse_other(self.directory, found | {"draws": run["draws"]} if fewer else found, run)
         return found
 
     def append(self, chain: int, draws: np.ndarray, stats: np.ndarray) -> None:

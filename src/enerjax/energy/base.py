@@ -24,6 +24,13 @@ class AbstractEnergy(eqx.Module):
     def __call__(self, x: PyTree) -> Scalar:
         """E(x)."""
 
+    def __hash__(self) -> int:
+        """By value where all leaves are hashable, else by identity: `jax.jit(energy)` works with arrays inside."""
+        try:
+            return super().__hash__()
+        except TypeError:
+            return object.__hash__(self)
+
     def __add__(self, other: Energy) -> "Sum":
         mine = self.terms if isinstance(self, Sum) else (self,)
         theirs = other.terms if isinstance(other, Sum) else (other,)

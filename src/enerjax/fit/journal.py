@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .._array import PyTree
+from .._identity import refuse_other, said
 from .checkpoint import load, save, words, write_atomically
 
 
@@ -33,17 +35,30 @@ class Clock:
 class Journal:
     """Writes a run's state and metrics into a directory, and reads them back when the run is started again."""
 
-    def __init__(self, directory: str | Path | None, every: float, progress: Callable[[str], None] | None):
+    def __init__(
+        self,
+        directory: str | Path | None,
+        every: float,
+        progress: Callable[[str], None] | None,
+        identity: dict[str, Any] | None,
+    ):
         self.directory = None if directory is None else Path(directory)
+        self.identity = None if directory is None or identity is None else said(identity)
         self.every = every
         self.progress = progress
         self.saved = self.spoken = time.monotonic()
 
     def open(self, state: PyTree) -> tuple[PyTree, Clock]:
-        """The state to start from: that of the directory if there is one, else the given one."""
+        """The state to start from: that of the directory if there is one, else the given one.
+
+        Raises:
+            ValueError: if the directory holds a run of another identity.
+        """
         if self.directory is None or not (path := self.directory / "state.safetensors").exists():
             return state, Clock()
-        clock = Clock(**words(path))
+        found = words(path)
+        refuse_other(self.directory, found.pop("identity", None), self.identity)
+        clock = Clock(**found)
         if self.progress:
             self.progress(f"resumed at epoch {clock.epoch}, batch {clock.batch}, step {clock.steps}")
         return load(path, state), clock
@@ -52,7 +67,8 @@ class Journal:
         """Write state and metrics, each file whole or not at all."""
         self.saved = time.monotonic()
         if self.directory is not None:
-            save(self.directory / "state.safetensors", state, asdict(clock))
+            known = {} if self.identity is None else {"identity": self.identity}
+            save(self.directory / "state.safetensors", state, asdict(clock) | known)
             write_atomically(self.directory / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in clock.metrics))
 
     def due(self) -> bool:

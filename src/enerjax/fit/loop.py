@@ -8,7 +8,7 @@ stop at the first non-finite number come out.
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,10 +88,12 @@ def train(
     gradient: Callable | None = None,
     ema: float | None = None,
     trainable: Callable | PyTree = eqx.is_inexact_array,
-    validate: Callable[[PyTree], dict[str, float | int]] | None = None,
+    validate: Callable[[PyTree], Any] | None = None,
     validate_every: int = 1,
     patience: int | None = None,
     directory: str | Path | None = None,
+    identity: dict[str, Any] | None = None,
+    diagnose: Callable[[PyTree, PyTree], str | None] | None = None,
     checkpoint_every: float = 30.0,
     place: Callable[[PyTree], PyTree] | None = None,
     on_epoch: Callable[[PyTree, dict[str, float | int]], bool | None] | None = None,
@@ -120,11 +122,15 @@ def train(
         ema: decay per step of an exponential moving average of the parameters, which is then what is validated and
             returned. It starts as a running mean, so early epochs are not held back by the initial values.
         trainable: filter, or pytree of booleans like `model` (frozen leaves stay as they are to the bit).
-        validate: `validate(model)` after every `validate_every`-th epoch; its "loss" picks the best model.
+        validate: `validate(model)` after every `validate_every`-th epoch: a loss, which picks the best model, or a
+            dictionary of numbers, the loss among them as "loss".
         validate_every: epochs between validations.
         patience: stop after so many validations without improvement.
         directory: where `state.safetensors` (atomic, every `checkpoint_every` seconds and at the end) and
             `metrics.jsonl` are kept. If a state is there, the run goes on from it.
+        identity: what decides the result beside the budget, as a dictionary: data, options, the first parameters.
+            Arrays and modules in it are hashed. It is kept in `directory`, and a run with another one is refused.
+        diagnose: `diagnose(model, batch)`: why the loss of a step is not finite, in words, or None; for the error.
         checkpoint_every: seconds between checkpoints.
         place: puts a batch on devices, for instance `fit.data_parallel()`.
         on_epoch: called with the current (averaged) model and the epoch's metrics; True stops.
@@ -134,22 +140,32 @@ def train(
             optimizer, averaging and frozen leaves, compile once.
 
     Raises:
-        ValueError: if no budget is given, an epoch has no batches, or the directory holds another model's state.
+        ValueError: if no budget is given, nothing is trainable, patience has no validation or that no loss, batches
+            are no sequence or an epoch has none, or the directory holds another model's state, or a run of another
+            `identity` or of none where one is given.
         FloatingPointError: at the first non-finite loss or gradient, with step, epoch, batch and likely cause. The
             state before that step is kept.
     """
     if epochs is None and max_seconds is None:
         raise ValueError("train: give a budget, epochs=… or max_seconds=….")
+    if patience is not None and validate is None:
+        raise ValueError("train: patience counts validations without improvement; give validate=… too.")
     same = jax.tree.structure(trainable) == jax.tree.structure(model)  # a mask of a callable model is itself callable
     params, static = eqx.partition(model, trainable if same else jax.tree.map(trainable, model))
+    if not jax.tree.leaves(params):
+        raise ValueError(
+            "train: the model has no trainable leaves: they are arrays of floats that `trainable` marks, "
+            "jnp.asarray(0.0) and not 0.0."
+        )
     params = jax.tree.map(lambda v: jnp.asarray(v, v.dtype), params)  # jnp.array(1.0) is weakly typed, a step's is not
     step = _step_of({} if programs is None else programs, loss, gradient, optimizer, static, ema)
     zero = jnp.zeros((), jnp.int32)
-    journal = Journal(directory, checkpoint_every, progress)
+    journal = Journal(directory, checkpoint_every, progress, identity)
     state, clock = journal.open(_State(params, params, params, optimizer.init(params), zero, jnp.array(True)))
     state = eqx.tree_at(lambda s: s.alive, state, jnp.array(True))
     current = lambda: state.params if ema is None else state.average
     spent = lambda: clock.spent(epochs, max_seconds)
+    why = lambda batch: None if diagnose is None else diagnose(eqx.combine(state.params, static), batch)
     known: set = set()
     compile_seconds = 0.0
     pace = 1 if jax.default_backend() == "cpu" else 16  # an accelerator works while the next steps are prepared
@@ -158,6 +174,8 @@ def train(
         while spent() < 1.0 and stopped is None:
             epoch_key = jr.fold_in(key, clock.epoch)
             todo = batches(clock.epoch, epoch_key)
+            if not hasattr(todo, "__len__") or not hasattr(todo, "__getitem__"):
+                raise ValueError(f"train: batches must return a sequence, such as a list, not {type(todo).__name__}.")
             clock.of = len(todo)
             if not clock.of:
                 raise ValueError(f"train: epoch {clock.epoch} has no batches; is the batch larger than the data?")
@@ -180,23 +198,23 @@ def train(
                     jax.block_until_ready(state)  # an honest clock needs the work to be done
                 clock.seconds += timer() - start
                 if journal.quiet():
-                    _refuse_nan(seen, clock, todo, factor)
+                    _refuse_nan(seen, clock, todo, factor, why)
                     left = clock.seconds * (1.0 / max(spent(), 1e-9) - 1.0)
                     journal.say(
                         f"epoch {clock.epoch} step {clock.steps} loss {float(outcome[0]):.4g}, about {left:.0f} s left"
                     )
                 if journal.due():
-                    _refuse_nan(seen, clock, todo, factor)
+                    _refuse_nan(seen, clock, todo, factor, why)
                     journal.save(state, clock)
                 if spent() >= 1.0:
                     break
-            _refuse_nan(seen, clock, todo, factor)
+            _refuse_nan(seen, clock, todo, factor, why)
             clock.epoch, clock.batch = clock.epoch + 1, 0
             line = {"epoch": clock.epoch, "step": clock.steps, "seconds": clock.seconds, "rate": factor}
             line |= {"loss": float(np.mean([float(s[1]) for s in seen]))}
             line |= {name: float(np.mean([float(s[2][name]) for s in seen])) for name in seen[0][2]}
             if validate is not None and (clock.epoch % validate_every == 0 or spent() >= 1.0):
-                line |= {f"valid_{k}": float(v) for k, v in validate(eqx.combine(current(), static)).items()}
+                line |= _validation(validate(eqx.combine(current(), static)))
                 if _improved(clock, line):
                     state = eqx.tree_at(lambda s: s.best, state, current())
                 if patience is not None and clock.stale >= patience:
@@ -276,6 +294,14 @@ def _shape(batch) -> tuple:
     return tuple((x.shape, x.dtype) if hasattr(x, "dtype") else type(x) for x in jax.tree.leaves(batch))
 
 
+def _validation(found) -> dict[str, float]:
+    """What `validate` said, for the epoch's line."""
+    found = found if isinstance(found, Mapping) else {"loss": found}
+    if "loss" not in found:
+        raise ValueError(f'train: validate must return a number, or a dictionary with "loss"; it has {list(found)}.')
+    return {f"valid_{k}": float(v) for k, v in found.items()}
+
+
 def _improved(clock: Clock, line: dict[str, float | int]) -> bool:
     score = line.get("valid_loss", math.nan)
     if math.isfinite(score) and (clock.best is None or score < clock.best):
@@ -285,14 +311,16 @@ def _improved(clock: Clock, line: dict[str, float | int]) -> bool:
     return False
 
 
-def _refuse_nan(seen, clock: Clock, batches, factor: float) -> None:
+def _refuse_nan(seen, clock: Clock, batches, factor: float, why: Callable[[PyTree], str | None]) -> None:
     """Raise for the first non-finite step among `seen`, with the clock set back to just before it."""
     for position, (i, value, _, fine) in enumerate(seen):
         if bool(fine):
             continue
         clock.steps -= len(seen) - position
         clock.batch = i
-        if bool(tree.all_finite(jax.tree.map(jnp.asarray, batches[i]))):
+        if said := why(batches[i]):
+            cause = said
+        elif bool(tree.all_finite(jax.tree.map(jnp.asarray, batches[i]))):
             cause = f"the step diverged at rate factor {factor:.3g}: lower the learning rate or clip the gradients"
         else:
             cause = "the batch itself contains NaN or infinity: check the data"

@@ -1,6 +1,8 @@
 """Laws of motion: fields, learned from their paths, read, and steered."""
 
 from .activation import softplus as softplus
+from .collocation import collocate as collocate
+from .collocation import smoothed as smoothed
 from .control import Controller as Controller
 from .control import ForwardModel as ForwardModel
 from .control import InverseModel as InverseModel
@@ -14,12 +16,10 @@ from .evidence import weigh as weigh
 from .symbolic import Reading as Reading
 from .symbolic import sparse_law as sparse_law
 from .training import Learned as Learned
-from .training import collocate as collocate
 from .training import learn as learn
 from .training import path_loss as path_loss
 from .training import refine as refine
 from .training import shooting as shooting
-from .training import smoothed as smoothed
 from .vector_field import Controlled as Controlled
 from .vector_field import Hamiltonian as Hamiltonian
 from .vector_field import Inputs as Inputs

@@ -107,6 +107,7 @@ def fit_transitions(
         return [(y[i], given[i], target[i]) for i in order]
 
     optimizer = optax.adam(rate)
+    options = {"identity": dict(model=model, data=data, key=key, inverse=inverse, batch=batch, rate=rate)} | options
     return fit.train(loss, model, batches, optimizer, key=key, epochs=epochs, rate=fit.cosine, **options).model
 
 
@@ -114,16 +115,18 @@ class Controller(eqx.Module):
     """Model-predictive control: a plan of actions within bounds, improved by Gauss–Newton through the model, shifted.
 
     Each improvement linearises the path by as many tangents of the model as the plan has numbers, minimises the cost to
-    second order in states and actions over the actions that no bound holds, and takes the best of a few step lengths.
+    second order in states and actions over the actions that no bound holds, and takes the best of a few step lengths,
+    or leaves the plan as it is where none is better. Where the cost's curvature is not positive, as of 1 − cos θ beyond
+    a quarter turn, its eigenvalues count by their size.
 
     Attributes:
         model: `model(y, u) -> y`.
-        cost: `cost(y, u, k, reference) -> scalar` of the k-th step ahead, convex in (y, u).
+        cost: `cost(y, u, k, reference) -> scalar` of the k-th step ahead, twice differentiable.
         low: lower bounds of the action, [m].
         high: upper bounds.
         horizon: steps ahead.
         iterations: improvements per decision.
-        damping: added to the curvature, relative to its mean diagonal.
+        damping: added to the curvature, relative to the mean size of its diagonal.
     """
 
     model: Callable
@@ -169,9 +172,10 @@ class Controller(eqx.Module):
             g, H = rows(J) @ ravel_pytree(slope(path, reference))[0], rows(J) @ rows(bent).T
             held = ((flat <= -1.0) & (g > 0)) | ((flat >= 1.0) & (g < 0))
             free = jnp.where(held, 0.0, 1.0).astype(flat.dtype)
-            ridge = (self.damping * jnp.trace(H) / flat.size + 1e-12) * free + (1.0 - free)
-            A = H * free[:, None] * free[None, :] + jnp.diag(ridge)
-            step = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(A), g * free)
+            ridge = self.damping * jnp.mean(jnp.abs(jnp.diagonal(H))) + 1e-12
+            A = H * free[:, None] * free[None, :] + jnp.diag(ridge * free + (1.0 - free))
+            step = -_downhill(A, g * free, ridge)
+            step = jnp.where(jnp.all(jnp.isfinite(step)), step, 0.0)  # then the plan stays
             lengths = jnp.array([0.0, 0.1, 0.3, 1.0], flat.dtype)
             tried = jnp.clip(flat[None] + lengths[:, None] * step[None], -1.0, 1.0)
             costs = jax.vmap(lambda p: self._total(ahead(p), reference))(tried)
@@ -180,6 +184,21 @@ class Controller(eqx.Module):
         flat, _ = jax.lax.scan(turn, jnp.ravel(plan), None, length=self.iterations)
         plan = jnp.reshape(flat, plan.shape)
         return self.actions(plan)[0], jnp.concatenate([plan[1:], plan[-1:]])
+
+
+def _downhill(A: Float[Array, "n n"], g: Float[Array, " n"], least: Scalar) -> Float[Array, " n"]:
+    """A⁻¹ g by Cholesky's factor; |A|⁻¹ g, of the absolute eigenvalues and at least `least`, where there is none.
+
+    Both are a way uphill. Y. Dauphin et al., NeurIPS (2014): where the curvature is negative, its size says how far.
+    """
+    factor = jax.scipy.linalg.cho_factor(A)
+
+    def spread(A, g):
+        w, V = jnp.linalg.eigh(A)
+        return V @ ((V.T @ g) / jnp.maximum(jnp.abs(w), least))
+
+    fine = jnp.all(jnp.isfinite(factor[0]))
+    return jax.lax.cond(fine, lambda A, g: jax.scipy.linalg.cho_solve(factor, g), spread, A, g)
 
 
 def closed_loop(plant, controller: Controller, y: PyTree, references: PyTree = None, *, length: int | None = None):

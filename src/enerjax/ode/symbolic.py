@@ -20,7 +20,7 @@ class Reading(NamedTuple):
         coefficients: Ξ, [terms, d].
         exponents: of each term, [terms, d].
         names: names of the coordinates.
-        residual: relative error ‖Ẏ − ΘΞ‖/‖Ẏ‖ of each coordinate, [d].
+        residual: relative error ‖Ẏ − ΘΞ‖/‖Ẏ‖ of each coordinate, [d]; 0 of one whose rates are all zero.
     """
 
     coefficients: np.ndarray
@@ -65,7 +65,8 @@ def sparse_law(
         rounds: of dropping and refitting.
 
     Raises:
-        ValueError: states or rates that are not finite, or fewer states than library terms.
+        ValueError: states or rates that are not finite, fewer states than library terms, or another number of names
+            than of coordinates.
     """
     ys, rates = np.asarray(ys, float), np.asarray(rates, float)
     if ys.shape != rates.shape or ys.ndim != 2:
@@ -73,13 +74,17 @@ def sparse_law(
     if not (np.all(np.isfinite(ys)) and np.all(np.isfinite(rates))):
         raise ValueError("sparse_law: states or rates are not finite; mask them first.")
     d = ys.shape[1]
+    names = tuple(f"y{i}" for i in range(d)) if names is None else tuple(names)
+    if len(names) != d:
+        raise ValueError(f"sparse_law: {len(names)} names {names} for {d} coordinates.")
     exponents = np.array([e for e in itertools.product(range(degree + 1), repeat=d) if sum(e) <= degree])
     exponents = exponents[np.argsort(exponents.sum(1), kind="stable")]
     features = _library(ys, exponents)
     if len(ys) < features.shape[1]:
         raise ValueError(f"sparse_law: {len(ys)} states cannot determine {features.shape[1]} terms; lower the degree.")
     size = np.sqrt(np.mean(features**2, axis=0))
-    keep = np.ones((features.shape[1], d), bool)
+    moving = np.any(rates != 0, axis=0)  # a coordinate that does not change has the law 0, exactly
+    keep = np.ones((features.shape[1], d), bool) & moving
     coefficients = np.zeros(keep.shape)
     for _ in range(rounds):
         for j in range(d):
@@ -87,11 +92,12 @@ def sparse_law(
             chosen = keep[:, j]
             scaled = features[:, chosen] / size[chosen]
             coefficients[chosen, j] = np.linalg.lstsq(scaled, rates[:, j], rcond=1e-12)[0] / size[chosen]
-        weight = np.abs(coefficients) * size[:, None] / np.sqrt(np.mean(rates**2, axis=0))
+        weight = np.abs(coefficients) * size[:, None] / np.where(moving, np.sqrt(np.mean(rates**2, axis=0)), 1.0)
         smaller = keep & (weight >= threshold)
         if np.array_equal(smaller, keep):
             break
         keep = smaller
     coefficients = np.where(keep, coefficients, 0.0)
-    missed = np.linalg.norm(rates - features @ coefficients, axis=0) / np.linalg.norm(rates, axis=0)
-    return Reading(coefficients, exponents, tuple(names or (f"y{i}" for i in range(d))), missed)
+    missed = np.linalg.norm(rates - features @ coefficients, axis=0)
+    missed = missed / np.where(moving, np.linalg.norm(rates, axis=0), 1.0)
+    return Reading(coefficients, exponents, names, missed)

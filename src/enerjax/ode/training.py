@@ -7,6 +7,7 @@ which compose: `collocate` gives the field a first guess from smoothed derivativ
 lengthens them; `shooting` cuts the path at free nodes and asks for continuity (fully or partly observed).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ..energy import Misfit
 from ..fit.least_squares import levenberg_marquardt
 from ..path import Observations, solve
 from ..path.assimilate import ModelError, refuse_nan
+from .checks import failure, refuse_times, starts_of
 
 
 class Learned(eqx.Module):
@@ -38,63 +40,8 @@ class Learned(eqx.Module):
     starts: PyTree
 
 
-def smoothed(
-    ts: Float[ArrayLike, " times"], ys: Float[ArrayLike, "times d"], width: int = 7, degree: int = 3
-) -> tuple[np.ndarray, np.ndarray]:
-    """States and rates of a noisy series by local polynomials over the `width` nearest points, irregular times or not.
-
-    A. Savitzky and M. J. E. Golay, Anal. Chem. 36, 1627 (1964), fitted anew at each point. NaN readings are left out.
-    """
-    ts, ys = np.asarray(ts, float), np.asarray(ys, float)
-    if width <= degree:
-        raise ValueError(f"smoothed: width={width} points cannot carry a polynomial of degree {degree}.")
-    states, rates = np.empty_like(ys), np.empty_like(ys)
-    for j in range(ys.shape[1]):
-        there = np.flatnonzero(np.isfinite(ys[:, j]))
-        for k, t in enumerate(ts):
-            near = there[np.argsort(np.abs(ts[there] - t))[:width]]
-            scale = np.max(np.abs(ts[near] - t)) + 1e-300
-            powers = ((ts[near] - t) / scale)[:, None] ** np.arange(degree + 1)
-            c = np.linalg.lstsq(powers, ys[near, j], rcond=None)[0]
-            states[k, j], rates[k, j] = c[0], c[1] / scale
-    return states, rates
-
-
-def collocate(
-    field, ts, ys, *, key: Key, width: int = 7, epochs: int = 500, optimizer=None, args: PyTree = None, **options
-):
-    """The field fitted to smoothed derivatives: no solver in the loop, a start for `learn`, not the end.
-
-    Args:
-        field: the module to train.
-        ts: times, [times] or [paths, times].
-        ys: readings, [paths, times, d].
-        key: random key.
-        width: of the smoothing window.
-        epochs: full-batch steps.
-        optimizer: optax transformation; Adam by default.
-        args: passed to the field.
-        options: of `fit.train`.
-    """
-    ys = np.asarray(ys)
-    times = np.broadcast_to(np.asarray(ts), ys.shape[:2])
-    pairs = [smoothed(t, y, width) for t, y in zip(times, ys, strict=True)]
-    t, y, rate = times.ravel(), *(np.concatenate(v) for v in zip(*pairs, strict=True))
-    scale = np.std(rate, axis=0) + 1e-12
-    batch = tuple(jnp.asarray(v, ys.dtype) for v in (t, y, rate, np.broadcast_to(scale, rate.shape)))
-
-    def loss(field, batch, key):
-        t, y, rate, scale = batch
-        return jnp.mean(((jax.vmap(lambda t, y: field(t, y, args))(t, y) - rate) / scale) ** 2)
-
-    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
-    return fit.train(
-        loss, field, lambda e, k: [batch], optimizer, key=key, epochs=epochs, rate=fit.cosine, **options
-    ).model
-
-
 def path_loss(
-    ts: Float[ArrayLike, " times"],
+    ts: Float[ArrayLike, " times"] | Float[ArrayLike, "paths times"],
     *,
     noise: float | Array = 1.0,
     observe: Callable = lambda y: y,
@@ -105,34 +52,45 @@ def path_loss(
     """loss(learned, (rows, data), key): the mean of ‖(h(y(tₖ)) − yₖ)/σ‖² over the readings that are not NaN.
 
     Args:
-        ts: times of the window, [times].
+        ts: times of the window, [times], or those of each path, [paths, times], of which a batch takes its rows'.
         noise: σ.
         observe: state ↦ reading.
         anchor: weight of ‖start − first reading‖² for starts that are observed but noisy.
         args: row ↦ args of the field (its own input signal), or None.
-        solver: options of `path.solve`.
-    """
+        solver: options of `path.solve`. A path that fails makes the loss NaN; `throw=True` raises instead.
 
+    Raises:
+        ValueError: times that do not increase, or not as many as the readings.
+    """
+    refuse_times(ts)
     misfit = _misfit(noise, observe, anchor, args, solver)
 
     def loss(learned: Learned, batch, key) -> Scalar:
-        return misfit(learned, *batch, ts)
+        rows, data = batch
+        if np.shape(data)[1] != np.shape(ts)[-1]:
+            raise ValueError(f"path_loss: readings of {np.shape(data)[1]} times, but ts are {np.shape(ts)[-1]}.")
+        return misfit(learned, rows, data, ts if np.ndim(ts) == 1 else jnp.asarray(ts)[rows])
 
     return loss
 
 
 def _misfit(noise, observe, anchor, args, solver) -> Callable:
-    """(learned, rows, data, times) ↦ the mean square that `path_loss` describes."""
+    """(learned, rows, data, times, t0) ↦ the mean square that `path_loss` describes; times and t0 are common, or each
+    row's.
+    """
+    options = {"throw": False} | (solver or {})  # training keeps the state before a NaN, and says what made it
 
-    def misfit(learned: Learned, rows, data, times) -> Scalar:
+    def misfit(learned: Learned, rows, data, times, t0=None) -> Scalar:
         starts = jax.tree.map(lambda v: v[rows], learned.starts)
+        each = None if np.ndim(times) == 1 else 0
 
-        def one(row, first, y):
-            ys = solve(learned.field, first, times, None if args is None else args(row), **(solver or {}))
+        def one(row, first, y, times, t0):
+            said = options if t0 is None else {"t0": t0} | options
+            ys = solve(learned.field, first, times, None if args is None else args(row), **said)
             r = Observations(lambda s: s, y, noise, observe).residual(ys)
             return jnp.sum(r**2), jnp.sum(jnp.isfinite(y)), jnp.sum(r[0] ** 2)
 
-        square, count, first = jax.vmap(one)(rows, starts, data)
+        square, count, first = jax.vmap(one, (0, 0, 0, each, each))(rows, starts, data, times, t0)
         return (jnp.sum(square) + anchor * jnp.sum(first)) / jnp.sum(count)
 
     return misfit
@@ -140,7 +98,7 @@ def _misfit(noise, observe, anchor, args, solver) -> Callable:
 
 def learn(
     field,
-    ts: Float[ArrayLike, " times"],
+    ts: Float[ArrayLike, " times"] | Float[ArrayLike, "paths times"],
     ys: Float[ArrayLike, "paths times d"],
     *,
     key: Key,
@@ -169,11 +127,12 @@ def learn(
     of their stages has its own.
 
     Training is `fit.train`: lines of progress, checkpoints, and the same call with the same directory goes on exactly
-    where an interrupted one stopped.
+    where an interrupted one stopped. A call with other data, times, options or first parameters is refused there (what
+    functions compute, `observe` or `optimizer`, is not compared); more epochs of the last stage, or more stages, go on.
 
     Args:
         field: the module to train.
-        ts: common times, [times]; per-path times go through `path_loss` and `fit.train` directly.
+        ts: common times, [times], or those of each path, [paths, times].
         ys: readings, [paths, times, d].
         key: random key.
         horizons: numbers of points; by default an eighth, a quarter, a half and all of them.
@@ -186,23 +145,30 @@ def learn(
             first steps of an optimiser that starts anew from undoing it: diffrax's tutorial needs half as many steps
             (benchmarks/odes).
         batch: paths per step; all by default.
-        starts: initial states [paths, …]; the first readings by default.
+        starts: initial states [paths, …]; by default the first readings, and where one is missing, that component's
+            first that is there.
         free: train the starts too: a noisy first reading is not the state.
         missing: NaN readings are allowed and left out.
         noise: standard deviation of the readings: the loss is then a likelihood, 1 when it fits to the noise.
-        observe: state ↦ reading.
+        observe: state ↦ reading. Readings of a part of the state need `starts`; of a `Hamiltonian`, whose state is
+            (q, p), readings [q, p] are starts=(q0, p0), observe=jnp.concatenate.
         args: row ↦ args of the field.
-        validate: `validate(learned)` with a "loss", for instance by extrapolation; picks the best model of each stage.
+        validate: `validate(learned)`, a loss or a dictionary with a "loss", for instance by extrapolation; picks the
+            best model of each stage.
         progress: receives lines.
-        directory: checkpoints and metrics of each stage, resumable.
+        directory: checkpoints and metrics of each stage, resumable by the same call.
         solver: options of `path.solve`.
         options: more options of `fit.train`, such as `place=fit.data_parallel()` to split the paths over devices.
 
     Raises:
-        ValueError: NaN readings without `missing`, or a horizon that is not within the data.
+        ValueError: NaN readings without `missing`, times, readings, starts and field that do not fit together, a
+            horizon that is not within the data, or a directory that holds another run.
+        FloatingPointError: at the first step that is not finite, with the path that failed, and why, where one did.
     """
     refuse_nan(ys, missing)
+    refuse_times(ts)
     ys, ts = jnp.asarray(ys), jnp.asarray(ts)
+    first = starts_of(field, ts, ys, starts, free, observe, args)
     paths, times = ys.shape[:2]
     horizons = (
         sorted({max(2, times // 8), max(2, times // 4), max(2, times // 2), times}) if horizons is None else horizons
@@ -211,22 +177,32 @@ def learn(
         raise ValueError(f"learn: horizons {list(horizons)} do not lie within 2 … {times} points.")
     each = lambda v: [v] * len(horizons) if np.ndim(v) == 0 else list(v)
     stages = list(zip(horizons, each(epochs), each(rates), each(schedule), strict=True))
-    learned = Learned(field, ys[:, 0] if starts is None else starts)
+    learned = Learned(field, first)
     trainable = Learned(jax.tree.map(eqx.is_inexact_array, field), jax.tree.map(lambda _: free, learned.starts))
-    size, longest, held = paths if batch is None else batch, ts[: max(horizons)], np.asarray(ys)
+    size, longest, held = paths if batch is None else batch, ts[..., : max(horizons)], np.asarray(ys)
     shared = "substeps" not in (solver or {})
     # the start is said: that of times which are traced could move, and would be differentiated
-    misfit = _misfit(noise, observe, 0.0, args, {"t0": ts[0]} | (solver or {}))
+    misfit = _misfit(noise, observe, 0.0, args, solver)
     transforms, programs = {rate: optimizer(rate) for _, _, rate, _ in stages}, {}
 
     def window_loss(learned: Learned, seen, key) -> Scalar:
         (rows, data), end = seen
-        inside = jnp.where((longest <= end).reshape(-1, *[1] * (data.ndim - 2)), data, jnp.nan)
-        return misfit(learned, rows, inside, jnp.minimum(longest, end))
+        times, t0, end = (longest, ts[0], end) if ts.ndim == 1 else (longest[rows], ts[rows, 0], end[rows, None])
+        inside = times <= end
+        data = jnp.where(inside.reshape(*inside.shape, *[1] * (data.ndim - 2)), data, jnp.nan)
+        return misfit(learned, rows, data, jnp.minimum(times, end), t0)
 
+    run = dict(field=field, starts=starts, ts=ts, ys=ys, key=key, batch=size, free=free, missing=missing, noise=noise)
+    run |= dict(solver=solver or {}, ema=options.get("ema"))
     for stage, (points, count, rate, factor) in enumerate(stages):
-        loss = window_loss if shared else path_loss(ts[:points], noise=noise, observe=observe, args=args, solver=solver)
-        window = held[:, : len(longest) if shared else points]
+        how = dict(observe=observe, args=args, solver=solver)
+        loss = window_loss if shared else path_loss(ts[..., :points], noise=noise, **how)
+        before = dict(
+            horizons=[p for p, *_ in stages[: stage + 1]],
+            epochs=[n for _, n, *_ in stages[:stage]],
+            rates=[r for _, _, r, _ in stages[: stage + 1]],
+        )
+        window = held[:, : longest.shape[-1] if shared else points]
 
         def batches(epoch, key, window=window):
             if size >= paths:
@@ -243,13 +219,15 @@ def learn(
             key=jax.random.fold_in(key, stage),
             epochs=count,
             rate=factor,
-            attach=(lambda s, end=ts[points - 1]: end) if shared else None,
+            attach=(lambda s, end=ts[..., points - 1]: end) if shared else None,
             programs=programs,
             trainable=trainable,
             validate=validate,
             validate_every=max(1, count // 10),
             progress=progress,
             directory=None if directory is None else Path(directory) / f"stage-{stage}",
+            identity=run | before,
+            diagnose=functools.partial(failure, ts[..., :points], args, solver),
             **options,
         ).model
     return learned

@@ -161,11 +161,17 @@ class PortHamiltonian(eqx.Module):
     ports: Array | None = None
 
     def __call__(self, t, y: Array, args=None) -> Array:
-        """dy/dt; `args` is u, or a callable t ↦ u, when there are ports."""
+        """dy/dt; `args` is u, or a callable t ↦ u, when there are ports.
+
+        Raises:
+            ValueError: ports, and no args.
+        """
         g = jax.grad(self.energy)(y)
         rate = (self.skew - self.skew.T) @ g - self.friction @ (self.friction.T @ g)
         if self.ports is None:
             return rate
+        if args is None:
+            raise ValueError("PortHamiltonian: there are ports G but no input; pass u, or t ↦ u, as args.")
         return rate + self.ports @ jnp.atleast_1d(args(t) if callable(args) else args)
 
     def output(self, y: Array) -> Array:
@@ -207,9 +213,10 @@ class Inputs(eqx.Module):
         return self.us[i] + s.astype(self.us.dtype) * (self.us[i + 1] - self.us[i])
 
     def rate(self, t) -> Array:
-        """du/dt of the linear interpolation."""
+        """du/dt of the linear interpolation: that of the samples' intervals up to both ends, zero outside."""
         i = jnp.clip(jnp.searchsorted(self.ts, t, side="right") - 1, 0, len(self.ts) - 2)
-        return (self.us[i + 1] - self.us[i]) / (self.ts[i + 1] - self.ts[i]).astype(self.us.dtype)
+        rate = (self.us[i + 1] - self.us[i]) / (self.ts[i + 1] - self.ts[i]).astype(self.us.dtype)
+        return jnp.where((t >= self.ts[0]) & (t <= self.ts[-1]), rate, jnp.zeros_like(rate))
 
 
 class Controlled(eqx.Module):

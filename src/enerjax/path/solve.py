@@ -14,7 +14,6 @@ backwards: no memory, but its gradient is silently wrong on stiff fields and, un
 per sample.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -23,98 +22,71 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.flatten_util import ravel_pytree
 
 from .. import _tree as tree
-from .._array import Array, PyTree
+from .._array import PyTree
 from .._precision import full_precision
 from . import march as _march
 from .replay import accepted
+from .solution import REASONS, Between, Dense, Solution, outcome
+from .traced import traced
 
 STEPS = 256  # the default limit of steps where the history is allocated beforehand
 OBSERVED = 512  # up to so many times the states there are written while stepping; beyond, gathered afterwards
 BUDGET = 256 * 2**20  # bytes of stored history above which the default adjoint recomputes instead of storing
-
-_REASONS = {
-    _march.ARRIVED: "arrived",
-    _march.OUT_OF_STEPS: "the step limit was reached: raise max_steps, loosen rtol/atol, or use an implicit solver",
-    _march.UNDERFLOW: "the step size underflowed: the field is singular, stiff or returns NaN there",
-    _march.BAD_START: "the initial state or the field there is not finite",
-    _march.BAD_TIMES: "the times do not increase",
-}
 
 
 class Replay(eqx.Module):
     """Adaptive forwards once, then differentiate the accepted steps: memory one state and its stages per step."""
 
 
-class Solution(eqx.Module):
-    """A path, and how it went.
+def solve(field, y0: PyTree, ts, args: PyTree = None, *, throw: bool | None = None, **options) -> PyTree:
+    """The states at the times `ts` of the path that starts at y0: `integrate(...).ys`.
 
-    Attributes:
-        ts: the times asked for.
-        ys: the states there, leading axis of size len(ts). NaN from the time of a failure on, never a wrong number.
-        code: 0 when the path arrived; `reason` says what the others mean.
-        steps: accepted steps.
-        stopped_at: the last time reached.
-        state: the state there.
-        dense: state at any time in between: of `Replay` always, of diffrax's adjoints when asked for; None for fixed
-            steps. NaN outside the path.
+    Args:
+        field: as in `integrate`, like all that is not named here.
+        y0: initial state.
+        ts: strictly increasing times.
+        args: passed to the field.
+        throw: what a failure does, beside making every state after it NaN. None raises where the call is eager, under
+            an eager vmap or grad too, and leaves it at NaN inside `jit`: a sampler rejects there, a training step is
+            undone. True raises inside `jit` as well, from the running program, which costs a call of the host; False
+            never does.
+        options: of `integrate`. Without `max_steps` an eager call that runs out of steps tries again with more.
+
+    Raises:
+        RuntimeError: a failure, with time, state and the likely cause where eager, and the cause inside `jit`.
     """
-
-    ts: Array
-    ys: PyTree
-    code: Array
-    steps: Array
-    stopped_at: Array
-    state: PyTree
-    dense: Callable | None
-
-    @property
-    def reason(self) -> str:
-        """What happened, in words, with time and state; for concrete (not traced) solutions."""
-        codes = np.atleast_1d(np.asarray(self.code))
-        worst = int(np.argmax(codes != 0))
-        code = int(codes.ravel()[worst])
-        if code == 0:
-            return "arrived"
-        pick = lambda v, rank: np.asarray(v).reshape(-1, *np.shape(v)[np.ndim(v) - rank :])[worst]
-        at = pick(self.stopped_at, 0)
-        rank = np.ndim(self.code)
-        state = jax.tree.map(
-            lambda v: np.asarray(v) if rank == 0 else np.asarray(v)[np.unravel_index(worst, np.shape(self.code))],
-            self.state,
-        )
-        where = "" if rank == 0 else f" (trajectory {worst} of {codes.size}, {int((codes != 0).sum())} failed)"
-        text = _REASONS.get(code, f"diffrax: {code}")
-        return f"stopped at t = {float(at):.6g}, y = {_short(state)}{where}: {text}"
+    solution = integrate(field, y0, ts, args, **options)
+    found = outcome(solution)
+    growing = options.get("max_steps") is None and options.get("adjoint") is None and options.get("substeps") is None
+    steps = STEPS
+    while growing and not isinstance(found.code, Tracer) and _out_of_steps(found) and steps < 2**17:
+        steps *= 8
+        more = {**options, "max_steps": steps}
+        if found.code.size * steps * _bytes(y0) * 8 > BUDGET:  # of all trajectories; integrate sees one
+            more["adjoint"] = diffrax.RecursiveCheckpointAdjoint()
+        solution = integrate(field, y0, ts, args, **more)  # pyright: ignore[reportArgumentType]
+        found = outcome(solution)
+    if isinstance(found.code, Tracer):
+        return _raise_inside(solution) if throw else solution.ys
+    if throw is not False and np.any(np.asarray(found.code) != 0):
+        raise RuntimeError(f"path.solve: {found.reason}.")
+    return solution.ys
 
 
 def _out_of_steps(solution: Solution) -> bool:
     return bool(np.any(np.asarray(solution.code) == _march.OUT_OF_STEPS))
 
 
-def _short(state) -> str:
-    leaves = [np.array2string(np.asarray(v), precision=4, threshold=6, edgeitems=3) for v in jax.tree.leaves(state)]
-    return " ".join(", ".join(leaves).split())
+def _bytes(y0: PyTree) -> int:
+    return sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
 
 
-def solve(field, y0: PyTree, ts, args: PyTree = None, **options) -> PyTree:
-    """The states at the times `ts` of the path that starts at y0: `integrate(...).ys`.
-
-    A failure raises RuntimeError with the time, the state and the likely cause when the call is eager; inside `jit`
-    every state after the failure is NaN. Takes all options of `integrate`.
-    """
-    solution = integrate(field, y0, ts, args, **options)
-    growing = options.get("max_steps") is None and options.get("adjoint") is None and options.get("substeps") is None
-    steps = STEPS
-    while growing and not isinstance(solution.code, Tracer) and _out_of_steps(solution) and steps < 2**17:
-        steps *= 8
-        solution = integrate(field, y0, ts, args, **{**options, "max_steps": steps})  # pyright: ignore[reportArgumentType]
-    if not isinstance(solution.code, Tracer) and np.any(np.asarray(solution.code) != 0):
-        raise RuntimeError(f"path.solve: {solution.reason}.")
-    return solution.ys
+def _raise_inside(solution: Solution) -> PyTree:
+    """The states, which raise when the compiled program finds that the path failed."""
+    words = [f"path.solve: {REASONS[code]}." for code in sorted(REASONS)]
+    return eqx.branched_error_if(solution.ys, solution.code != _march.ARRIVED, solution.code, words)
 
 
 @full_precision
@@ -148,14 +120,18 @@ def integrate(
         solver: a diffrax solver, Tsit5 by default. Implicit ones (Kvaerno5…) for stiff fields.
         rtol: relative tolerance of each adaptive step, error ≤ atol + rtol |y| in the root-mean-square norm.
         atol: absolute tolerance.
-        dt0: first step; chosen when None.
+        dt0: first step; chosen when None. The length of every step where steps are fixed, as with `noise`.
         max_steps: limit of accepted steps, and the length of the stored history; None is 256 for `Replay`,
             where an eager `solve` that runs out of them tries again with more, and 4096 for diffrax.
         substeps: None steps adaptively; k takes k equal steps of the explicit `solver` between successive times.
         adjoint: None (the table above), `Replay()`, or any diffrax adjoint.
-        noise: (diffusion, brownian): adds diffusion(t, y, args) dW with a diffrax Brownian path.
+        noise: (diffusion, brownian): adds diffusion(t, y, args) dW with a diffrax Brownian path. With `dt0` alone the
+            steps are fixed and the solver is Euler–Maruyama, which reads dW as Itô does; `diffrax.EulerHeun()` or
+            `diffrax.Heun()` read it as Stratonovich does, and solvers with an error estimate for noise, such as
+            `diffrax.SPaRK()`, step adaptively.
         event: a diffrax Event; the path ends there, later states are NaN, `stopped_at` and `state` are the event's.
-        controller: a diffrax step size controller instead of the tolerances.
+        controller: a diffrax step size controller instead of the tolerances; None takes fixed steps of `dt0` with
+            solvers that estimate no error.
         dense: keep the states in between where that costs memory (implicit, noisy, with an event): `Solution.dense`.
 
     Returns:
@@ -169,14 +145,16 @@ def integrate(
         raise ValueError(f"path.solve: the first step dt0 must be positive, not {dt0}; None chooses it.")
     _check_field(field, ts[0], y0, args)
     start = ts[0] if t0 is None else jnp.asarray(t0, ts.dtype)
-    solver = diffrax.Tsit5() if solver is None else solver
+    if noise is not None and dt0 is None and (solver is None or controller is None):
+        raise ValueError("path.solve: noise= needs dt0=, the length of its fixed steps (of Euler–Maruyama by default).")
+    solver = (diffrax.Tsit5() if noise is None else diffrax.Euler()) if solver is None else solver
     explicit = isinstance(solver, diffrax.AbstractERK)
     if substeps is not None:
         if not explicit or noise is not None or event is not None or dense:
             raise ValueError("path.solve: substeps=k needs an explicit solver, without noise, event or dense=True.")
         return _fixed(field, y0, ts, None if t0 is None else start, args, _march.Tableau.of(solver), substeps)
     stored = STEPS if max_steps is None else max_steps
-    history = stored * sum(v.size * v.dtype.itemsize for v in map(jnp.asarray, jax.tree.leaves(y0)))
+    history = stored * _bytes(y0)
     plain = explicit and noise is None and event is None and controller is None
     if adjoint is None and plain and history * (1 + len(_march.Tableau.of(solver).b)) <= BUDGET:
         adjoint = Replay()
@@ -188,8 +166,10 @@ def integrate(
     if adjoint is None:
         checkpoints = max_steps if history * max_steps // stored <= BUDGET else None
         adjoint = diffrax.RecursiveCheckpointAdjoint(checkpoints=checkpoints)
-    controller = diffrax.PIDController(rtol=rtol, atol=atol) if controller is None else controller
-    return _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event, dense)
+    tolerances = rtol, atol
+    return _diffrax(
+        field, y0, ts, start, args, solver, controller, tolerances, dt0, max_steps, adjoint, noise, event, dense
+    )
 
 
 def _times(ts, t0):
@@ -213,8 +193,11 @@ def _check_times(times, t0) -> None:
         raise ValueError(f"path.solve: ts[{int(np.argmin(np.isfinite(times)))}] is not finite.")
     if times.ndim == 1 and np.any(np.diff(times) <= 0):
         i = int(np.argmax(np.diff(times) <= 0))
+        cure = "sort them"
+        if len(times) > 1 and np.all(np.diff(times) < 0):
+            cure = "time runs forwards: −f as the field and −ts as the times solve backwards"
         raise ValueError(
-            f"path.solve: times must increase, but ts[{i + 1}] = {times[i + 1]} follows {times[i]}; sort them."
+            f"path.solve: times must increase, but ts[{i + 1}] = {times[i + 1]} follows {times[i]}; {cure}."
         )
     if t0 is not None and not isinstance(t0, Tracer) and times.ndim == 1 and times.size and times[0] < float(t0):
         raise ValueError(f"path.solve: the observation at ts[0] = {times[0]} lies before the start t0 = {float(t0)}.")
@@ -230,65 +213,6 @@ def _check_field(field, t, y0, args) -> None:
         raise ValueError(f"path.solve: the field returns {shape(out)}, its state is {shape(y0)}; they must agree.")
 
 
-class Dense(eqx.Module):
-    """The state at any time, by the solver's own interpolation inside the accepted steps."""
-
-    t: Array
-    h: Array
-    y: Array
-    k: Array
-    latest: Array  # the last row of the path; under vmap those between may be idle, of length zero
-    code: Array
-    reached: Array
-    b: tuple[float, ...] = eqx.field(static=True)
-    interpolation: Callable = eqx.field(static=True)
-    unravel: Callable = eqx.field(static=True)
-
-    def inside(self, i, time) -> PyTree:
-        """The state at `time`, which lies in step i."""
-        h, dtype = self.h[i], self.y.dtype
-        hk = h.astype(dtype) * self.k[i]
-        s = ((time - self.t[i]) / jnp.where(h > 0, h, 1.0)).astype(dtype)
-        end = self.y[i] + jnp.asarray(self.b, dtype) @ hk
-        state = self.interpolation(t0=0.0, t1=1.0, y0=self.y[i], y1=end, k=hk).evaluate(s)
-        fine = (time <= self.reached) & (self.code != _march.BAD_START)
-        return self.unravel(state * jnp.where(fine, 1.0, jnp.nan).astype(dtype))  # a NaN for the gradient as well
-
-    def __call__(self, time) -> PyTree:
-        """The state at `time`; NaN outside the path."""
-        time = jnp.asarray(time, self.t.dtype)
-        ends = jnp.where(jnp.arange(len(self.t)) <= self.latest, self.t + self.h, jnp.inf)
-        i = jnp.clip(jnp.searchsorted(ends, time), 0, self.latest)
-        return self.inside(i, jnp.where(time >= self.t[0], time, jnp.nan))
-
-
-class Between(eqx.Module):
-    """The state at any time of a path that diffrax followed."""
-
-    interpolation: Any
-    start: Array
-    reached: Array
-
-    def __call__(self, time) -> PyTree:
-        """The state at `time`; NaN outside the path."""
-        fine = (time >= self.start) & (time <= self.reached)
-        state = self.interpolation.evaluate(jnp.clip(time, self.start, self.reached))
-        return jax.tree.map(lambda v: v * jnp.where(fine, 1.0, jnp.nan).astype(v.dtype), state)
-
-
-def _flat(field, y0, args, t):
-    """The field on flat vectors with everything it holds as a list of consts: (f(consts, t, y), consts, y, unravel)."""
-    y, unravel = ravel_pytree(y0)
-    closed = jax.make_jaxpr(lambda t, y: ravel_pytree(field(t, unravel(y), args))[0].astype(y.dtype))(t, y)
-    consts = [jnp.asarray(c) for c in closed.consts]
-    jaxpr = closed.jaxpr
-
-    def flat(consts, t, y):
-        return jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(t, y)[0]
-
-    return flat, consts, y, unravel
-
-
 def _moving_start(flat, consts, y, start):
     """Let the gradient by the start time through: dy(t)/dt₀ = −Φ(t, t₀) f(t₀, y₀)."""
     fixed = jax.lax.stop_gradient(start)
@@ -297,7 +221,7 @@ def _moving_start(flat, consts, y, start):
 
 def _adaptive(field, y0, ts, start, moving, args, solver, rtol, atol, dt0, max_steps) -> Solution:
     tableau = _march.Tableau.of(solver)
-    flat, consts, y, unravel = _flat(field, y0, args, start)
+    flat, consts, y, unravel = traced(field, y0, args, start)
     if moving:
         y, start = _moving_start(flat, consts, y, start)
     observe = len(ts) <= OBSERVED
@@ -344,11 +268,17 @@ def _fixed(field, y0, ts, start, args, tableau, substeps) -> Solution:
     return Solution(ts, ys, code, jnp.array(substeps * (len(ts) - (start is None))), reached, last, None)
 
 
-def _diffrax(field, y0, ts, start, args, solver, controller, dt0, max_steps, adjoint, noise, event, dense) -> Solution:
+def _diffrax(
+    field, y0, ts, start, args, solver, controller, tolerances, dt0, max_steps, adjoint, noise, event, dense
+) -> Solution:
     terms = diffrax.ODETerm(field)
     if noise is not None:
         diffusion, brownian = noise
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(diffusion, brownian))
+    if controller is None:
+        estimates = isinstance(solver, diffrax.AbstractAdaptiveSolver) and solver.error_order(terms) is not None
+        rtol, atol = tolerances
+        controller = diffrax.PIDController(rtol=rtol, atol=atol) if estimates else diffrax.ConstantStepSize()
     subs = [diffrax.SubSaveAt(ts=ts), diffrax.SubSaveAt(t1=True)]
     backsolve = isinstance(adjoint, diffrax.BacksolveAdjoint)
     if dense and backsolve:
