@@ -3,6 +3,7 @@
 import ase
 import ase.build
 import ase.units
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,6 +20,7 @@ from enerjax.atoms.pair import Morse, StillingerWeber, argon
 from enerjax.atoms.simulation import simulate
 from enerjax.atoms.structure import Structure
 from enerjax.atoms.vibrations import frequencies
+from enerjax.fit import checkpoint
 from enerjax.flow.ensemble import CellRescaling, NoseHoover, VelocityRescaling
 from enerjax.flow.phase import Bath
 from enerjax.units import GPa, fs, kB
@@ -128,6 +130,36 @@ def test_restart_is_exact(key, tmp_path, monkeypatch):
     (tmp_path / "b.restart").unlink()
     with pytest.raises(ValueError, match=r"b\.xyz: exists, without"):
         run("b.xyz")
+
+
+def test_another_run_is_not_gone_on_with(key, tmp_path):
+    """What decides a trajectory decides whether it may be resumed; more steps, and the same start, may always go on."""
+    options = {"timestep": 1.0, "key": key, "temperature": 100.0, "interval": 1, "samples_per_block": 2}
+    options |= {"trajectory": tmp_path / "a.xyz", "steps": 2}
+    dimer = Structure(jnp.array([[0.0, 0, 0], [0, 0, 3.8]]), jnp.array([18, 18]))
+    potential, rest = Morse(0.0123, 1.7, 3.8, 8.0, 6.0), jnp.zeros((2, 3))
+    simulate(potential, dimer, NVE(), **options)
+    options["steps"] = 3
+    for other, start, changes, message in [
+        (Morse(0.0124, 1.7, 3.8, 8.0, 6.0), dimer, {}, "other potential"),
+        (Morse(0.0123, 1.7, 3.8, 8.5, 6.0), dimer, {}, "other potential"),
+        (potential, dimer.at(1.01 * dimer.positions), {}, "other positions"),
+        (potential, Structure(dimer.positions, jnp.array([10, 18])), {}, "other species"),
+        (potential, Structure(dimer.positions, dimer.species, 20.0 * jnp.eye(3)), {}, "other cell"),
+        (potential, dimer, {"temperature": 101.0}, r"temperature=100\.0, not 101\.0"),
+        (potential, dimer, {"key": jr.key(7)}, "other random key"),
+        (potential, dimer, {"momenta": rest}, "other momenta"),
+    ]:
+        with pytest.raises(ValueError, match=r"a\.restart: was run with " + message):
+            simulate(other, start, NVE(), **(options | changes))
+    assert simulate(potential, dimer, NVE(), **options).log["step"][-1] == 3
+
+    words = checkpoint.words(tmp_path / "a.restart")
+    del words["settings"]["potential"]
+    state = simulate(potential, dimer, NVE(), **options).state
+    checkpoint.save(tmp_path / "a.restart", eqx.tree_at(lambda s: s.neighbours, state, None), words)
+    with pytest.raises(ValueError, match="earlier version, which did not record the potential"):
+        simulate(potential, dimer, NVE(), **options)
 
 
 def test_blow_up_is_named(key, tmp_path):
