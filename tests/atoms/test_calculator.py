@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
 
 from enerjax.atoms.calculator import Calculator
 from enerjax.atoms.neighbours import neighbour_list
 from enerjax.atoms.pair import Morse, StillingerWeber, argon
+from enerjax.atoms.predict import predict
 from enerjax.atoms.structure import Structure
 
 
@@ -108,6 +110,19 @@ def test_another_potential_is_another_surface():
     calculator.reset()
     fresh = Calculator(Morse(0.0123, 1.7, 3.8, 7.0, 6.0)).get_property("energy", atoms)
     assert atoms.get_potential_energy() == pytest.approx(fresh, rel=1e-12) != pytest.approx(first)
+
+
+def test_constraints_are_kept_by_ase_and_refused_elsewhere():
+    """The calculator and `predict` leave constraints to ASE; what would move held atoms names the constraint."""
+    atoms = ase.build.bulk("Ar", "fcc", a=5.2, cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.calc = Calculator(argon())
+    assert np.all(atoms.get_forces()[0] == 0)
+    free = predict(argon(), atoms).forces
+    np.testing.assert_allclose(atoms.get_forces(apply_constraint=False), free, atol=1e-12)
+    with pytest.raises(ValueError, match="Ar4: carries the constraint FixAtoms"):
+        Structure.from_ase(atoms)
 
 
 @pytest.mark.parametrize("name", ["H2O", "bulk"])

@@ -14,11 +14,12 @@ from ase.md.verlet import VelocityVerlet
 
 from enerjax.atoms import observables, simulation
 from enerjax.atoms.calculator import Calculator
+from enerjax.atoms.dataset import read_structure
 from enerjax.atoms.dynamics import NPT, NVE, Chained, Langevin, Rescaled
 from enerjax.atoms.neighbours import neighbour_list
 from enerjax.atoms.pair import Morse, StillingerWeber, argon
 from enerjax.atoms.simulation import simulate
-from enerjax.atoms.structure import Structure
+from enerjax.atoms.structure import Structure, stack
 from enerjax.atoms.vibrations import frequencies
 from enerjax.fit import checkpoint
 from enerjax.flow.ensemble import CellRescaling, NoseHoover, VelocityRescaling
@@ -45,6 +46,35 @@ def test_newton_is_ase(key):
     VelocityVerlet(atoms, 1.0 * ase.units.fs).run(40)
     np.testing.assert_allclose(run.positions[-1], atoms.positions, atol=1e-10)
     np.testing.assert_allclose(run.log["energy_ev"][-1], atoms.get_potential_energy(), rtol=1e-12)
+
+
+def test_masses_of_the_file_move_and_vibrate(key, tmp_path):
+    """Heavy isotopes: the trajectory of ASE with the same masses, kept in the files, and ω = √(2Da²/μ)."""
+    atoms = ase.Atoms("N2", [[0, 0, 0], [0, 0, 1.15]])
+    atoms.set_masses([15.0, 60.0])
+    atoms.write(tmp_path / "start.xyz", format="extxyz")
+    start = Structure.from_ase(read_structure(tmp_path / "start.xyz"))
+    light = Structure(start.positions[:1], start.species[:1])
+    np.testing.assert_allclose(stack([start, light]).isotopes, [[15.0, 60.0], [14.007, 1.0]])  # a padded atom has 1
+    options = {"timestep": 1.0, "steps": 10, "interval": 10, "temperature": 900.0, "trajectory": tmp_path / "run.xyz"}
+    bond = Morse(4.0, 2.0, 1.1, 8.0, 6.0)
+    run = simulate(bond, start, NVE(), key=key, **options)
+    np.testing.assert_allclose(run.momenta[0].sum(0), 0.0, atol=1e-12)
+    moved = start.to_ase(momenta=run.momenta[0])
+    moved.calc = Calculator(bond)
+    VelocityVerlet(moved, 1.0 * ase.units.fs).run(10)
+    np.testing.assert_allclose(run.positions[-1], moved.positions, atol=1e-10)
+    np.testing.assert_allclose(run.log["kinetic_ev"][-1], moved.get_kinetic_energy(), rtol=1e-9)
+    written = read(tmp_path / "run.xyz", -1)
+    np.testing.assert_allclose(written.get_masses(), [15.0, 60.0])
+    np.testing.assert_allclose(written.get_kinetic_energy(), run.log["kinetic_ev"][-1], rtol=1e-6)
+
+    rest = start.at(start.positions * (1.1 / 1.15))
+    reduced = 15.0 * 60.0 / 75.0
+    np.testing.assert_allclose(frequencies(bond, rest)[0], np.sqrt(2 * 4.0 * 2.0**2 / reduced) * 521.4709, rtol=1e-5)
+    atoms.set_masses([15.0, 0.0])
+    with pytest.raises(ValueError, match="atom 1 has a mass of 0 amu"):
+        frequencies(bond, Structure.from_ase(atoms))
 
 
 def test_newton_conserves_to_second_order(key):

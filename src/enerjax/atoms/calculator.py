@@ -61,7 +61,7 @@ class Calculator(_AseCalculator):
         same = self._structure is not None and self.potential is self._bound[0]
         if not same or not _ONLY_MOVED.issuperset(system_changes):
             before, self._structure = self._structure, None  # should the new one be refused, the old one is not it
-            new = Structure.from_ase(self.atoms)
+            new = Structure.from_ase(self.atoms, moves=False)
             self._prepare(before, new)
             self._structure = new
         structure = self._structure

@@ -41,6 +41,7 @@ class State(eqx.Module):
         rebuilds: how often the rows were refreshed.
         species: atomic numbers.
         pbc: periodic or not, per lattice vector.
+        isotopes: masses [amu] where they are not the standard ones, or None.
     """
 
     phase: Phase
@@ -55,11 +56,12 @@ class State(eqx.Module):
     rebuilds: Int[Array, ""]
     species: Int[Array, " atoms"]
     pbc: tuple[bool, bool, bool] = eqx.field(static=True)
+    isotopes: Float[Array, " atoms"] | None = None
 
     @property
     def structure(self) -> Structure:
-        """Positions, species and cell."""
-        return Structure(self.phase.position, self.species, self.cell, self.pbc)
+        """Positions, species, cell and masses."""
+        return Structure(self.phase.position, self.species, self.cell, self.pbc, self.isotopes)
 
     @property
     def volume(self) -> Scalar:
@@ -143,6 +145,7 @@ def _feel(potential, state: State, z: Phase, cell, with_stress: bool = False) ->
         state.rebuilds + due,
         state.species,
         state.pbc,
+        state.isotopes,
     )
 
 
@@ -283,6 +286,7 @@ def start(
         jnp.array(0),
         structure.species,
         structure.pbc,
+        structure.isotopes,
     )
 
 

@@ -43,7 +43,7 @@ def predict(model: AbstractPotential, structure) -> Prediction:
         ValueError: for an element that the model does not know.
     """
     if not isinstance(structure, Structure):
-        structure = Structure.from_ase(structure)
+        structure = Structure.from_ase(structure, moves=False)
     reference = reference_energy(model, structure)
     neighbours = neighbours_of(structure, model.cutoff)
     if all(structure.pbc):

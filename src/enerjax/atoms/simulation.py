@@ -377,9 +377,12 @@ def _frames(state: State, samples: Sample, log: np.ndarray) -> str:
     from ase.io import write
 
     numbers, frames = np.asarray(state.species), []
+    masses = None if state.isotopes is None else np.asarray(state.isotopes, float)
     for k in range(len(samples.step)):
         cell = None if samples.cell is None else samples.cell[k]
-        atoms = ase.Atoms(numbers, samples.position[k], cell=cell, pbc=state.pbc, momenta=samples.momentum[k])
+        atoms = ase.Atoms(
+            numbers, samples.position[k], cell=cell, pbc=state.pbc, momenta=samples.momentum[k], masses=masses
+        )
         atoms.info = {"step": int(samples.step[k]), "time_fs": float(log[k, 1]), "temperature_k": float(log[k, 5])}
         atoms.calc = SinglePointCalculator(atoms, energy=float(samples.energy[k]), forces=samples.force[k])
         frames.append(atoms)
