@@ -12,7 +12,7 @@ from ase.optimize import LBFGS
 
 from enerjax.atoms.calculator import Calculator
 from enerjax.atoms.neighbours import neighbour_list
-from enerjax.atoms.pair import Morse, StillingerWeber, argon
+from enerjax.atoms.pair import LennardJones, Morse, StillingerWeber, argon
 from enerjax.atoms.predict import predict
 from enerjax.atoms.structure import Structure
 
@@ -128,7 +128,7 @@ def test_constraints_are_kept_by_ase_and_refused_elsewhere():
 @pytest.mark.parametrize("name", ["H2O", "bulk"])
 def test_bad_positions_are_named(name):
     atoms = ase.build.molecule(name) if name == "H2O" else ase.build.bulk("Ar", "fcc", a=5.3, cubic=True)
-    atoms.calc = Calculator(argon())
+    atoms.calc = Calculator(LennardJones(0.0103235, 3.405, 8.5, 6.8))
     atoms.get_forces()
     atoms.positions[1] = np.nan
     with pytest.raises(ValueError, match="atom 1 has a position that is not finite"):

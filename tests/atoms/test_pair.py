@@ -18,7 +18,9 @@ from enerjax.atoms.dataset import read
 from enerjax.atoms.neighbours import all_pairs, neighbour_list
 from enerjax.atoms.pair import CoreRepulsion, LennardJones, Morse, StillingerWeber, argon
 from enerjax.atoms.potential import energy_forces, energy_forces_stress
+from enerjax.atoms.predict import predict
 from enerjax.atoms.structure import Structure, pad
+from enerjax.atoms.vibrations import frequencies, relax
 
 SILICON = pathlib.Path(__file__).parents[2] / "data" / "silicon"
 TARGETS = json.loads((SILICON / "targets.json").read_text())
@@ -109,6 +111,19 @@ def test_silicon_lattice_and_elastic_constants():
     np.testing.assert_allclose(C[0, 0, 0, 0] / GPa, TARGETS["C11"], rtol=1e-4)
     np.testing.assert_allclose(C[0, 0, 1, 1] / GPa, TARGETS["C12"], rtol=1e-4)
     np.testing.assert_allclose(0.5 * (C[1, 2, 1, 2] + C[1, 2, 2, 1]) / GPa, TARGETS["C44_unrelaxed"], rtol=1e-4)
+
+
+def test_named_potentials_refuse_other_elements():
+    """Silicon's parameters are for silicon, argon's for argon, in sums and products too; one's own are for anything."""
+    krypton = Structure.from_ase(ase.build.bulk("Kr", a=5.7))
+    named = argon(6.0) + CoreRepulsion(1.6, 4.0), 0.5 * StillingerWeber() - argon(6.0), StillingerWeber()
+    calls = (lambda p: predict(p, krypton), lambda p: frequencies(p, krypton), lambda p: relax(p, krypton))
+    for potential, call in zip(named, calls, strict=True):
+        with pytest.raises(ValueError, match=r"the potential knows the elements \((18,|14,|)\), not Z=36"):
+            call(potential)
+    own = LennardJones(0.0142, 3.65, 6.0, 4.8)
+    assert predict(own, krypton).energy < 0 and frequencies(own, krypton)[0].shape == (0,)
+    assert (argon(6.0) + own).elements == (18,) and StillingerWeber(species=(32,)).elements == (32,)
 
 
 @pytest.mark.parametrize("name", ZOO)
