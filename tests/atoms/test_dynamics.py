@@ -218,6 +218,10 @@ def test_bad_input_is_one_line(key, tmp_path):
         simulate(StillingerWeber(), SILICON, NVE(), timestep=0.0, steps=10, **options)
     with pytest.raises(ValueError, match=r"ends in \.xyz"):
         simulate(StillingerWeber(), SILICON, NVE(), timestep=1.0, steps=10, trajectory=tmp_path / "a.traj", **options)
+    atom = Structure(jnp.zeros((1, 3)), jnp.array([14]))
+    with pytest.raises(ValueError, match="a single atom has no motion under NVE"):
+        simulate(StillingerWeber(), atom, NVE(), timestep=1.0, steps=9, trajectory=tmp_path / "a.xyz", **options)
+    assert not list(tmp_path.iterdir())
     free = Structure(SILICON.positions, SILICON.species)
     with pytest.raises(ValueError, match="periodic in three directions"):
         simulate(StillingerWeber(), free, ENSEMBLES["NPT"], timestep=1.0, steps=10, **options)

@@ -126,6 +126,25 @@ def test_named_potentials_refuse_other_elements():
     assert (argon(6.0) + own).elements == (18,) and StillingerWeber(species=(32,)).elements == (32,)
 
 
+def test_predict_takes_anything_that_is_called_as_a_potential():
+    """A plain function of structure and rows with a cutoff gives the same numbers as the potential's."""
+    plain = lambda structure, neighbours: morse(structure, neighbours)
+    morse, atoms = ZOO["Morse"], ase.build.bulk("Cu", a=3.7)
+    plain.cutoff = morse.cutoff
+    for one, two in zip(predict(plain, atoms), predict(morse, atoms), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+def test_predict_inside_jit_says_what_works_there(transform):
+    molecule = Structure.from_ase(ase.build.molecule("N2"))
+    inside = lambda R: predict(ZOO["Morse"], molecule.at(R)).energy
+    with pytest.raises(ValueError, match=r"runs on the host: inside jit.*interaction\(structure, neighbours\)"):
+        transform(inside)(molecule.positions)
+    with pytest.raises(ValueError, match="runs on the host"):
+        jax.jit(lambda: predict(ZOO["Morse"], molecule).energy)()
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_laws_of_a_potential(name):
     """Forces sum to zero, follow rotations and reflections, forget permutations and padding; stress is symmetric."""

@@ -111,6 +111,12 @@ def simulate(
         FloatingPointError: if energies or momenta stop being finite, or T exceeds 10⁶ K; the last good block is kept.
     """
     _check(timestep, steps, interval)
+    degrees = ensemble.degrees(structure.atoms)
+    if degrees < 1:
+        raise ValueError(
+            f"a single atom has no motion under {type(ensemble).__name__}, which keeps the centre of mass at rest; "
+            "use Langevin (nvt)."
+        )
     offset = reference_energy(potential, structure)
     if neighbours is None:
         neighbours = _roomy(structure, potential.cutoff, 0.06 * potential.cutoff if skin is None else skin)
@@ -133,7 +139,6 @@ def simulate(
     run = host_jit(traced)
     zeros, kept, compiled, asked = jnp.zeros(samples_per_block, jnp.int32), [], None, time.monotonic()
     plan = _plan(begun, steps, interval, fresh=begun == 0)
-    degrees = ensemble.degrees(structure.atoms)
     while plan:
         # after an overflow the block is also shorter: what outgrew the rows gets new ones sooner
         wanted = min(len(plan), max(1, samples_per_block >> grown))
