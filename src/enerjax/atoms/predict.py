@@ -127,13 +127,18 @@ def refuse_unknown(model: Equivariant, data: Dataset) -> None:
 
 
 def errors(predictions: list[Prediction], data: Dataset) -> dict[str, float | int]:
-    """Mean absolute and root mean square errors: energy per atom [meV], force components [meV/Å], stress [meV/Å³]."""
+    """Mean absolute and root mean square errors: energy per atom [meV], force components [meV/Å], stress [meV/Å³].
+
+    Forces and stress are left out where the data have none.
+    """
     pairs = list(zip(predictions, data, strict=True))
     energy = np.array([(p.energy - f.energy) / len(f.numbers) for p, f in pairs])
-    force = np.concatenate([(p.forces - f.forces).ravel() for p, f in pairs if f.forces is not None])
+    force = [(p.forces - f.forces).ravel() for p, f in pairs if f.forces is not None]
     stress = [(p.stress - f.stress).ravel() for p, f in pairs if p.stress is not None and f.stress is not None]
     out: dict[str, float | int] = {"configurations": len(pairs)}
-    quantities = {"energy": (energy, "mev_per_atom"), "force": (force, "mev_per_angstrom")}
+    quantities = {"energy": (energy, "mev_per_atom")}
+    if force:
+        quantities["force"] = (np.concatenate(force), "mev_per_angstrom")
     if stress:
         quantities["stress"] = (np.concatenate(stress), "mev_per_angstrom3")
     for name, (error, unit) in quantities.items():
