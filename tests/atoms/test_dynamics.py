@@ -3,6 +3,7 @@
 import ase
 import ase.build
 import ase.units
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,12 +14,14 @@ from ase.md.verlet import VelocityVerlet
 
 from enerjax.atoms import observables, simulation
 from enerjax.atoms.calculator import Calculator
+from enerjax.atoms.dataset import read_structure
 from enerjax.atoms.dynamics import NPT, NVE, Chained, Langevin, Rescaled
 from enerjax.atoms.neighbours import neighbour_list
 from enerjax.atoms.pair import Morse, StillingerWeber, argon
 from enerjax.atoms.simulation import simulate
-from enerjax.atoms.structure import Structure
+from enerjax.atoms.structure import Structure, stack
 from enerjax.atoms.vibrations import frequencies
+from enerjax.fit import checkpoint
 from enerjax.flow.ensemble import CellRescaling, NoseHoover, VelocityRescaling
 from enerjax.flow.phase import Bath
 from enerjax.units import GPa, fs, kB
@@ -43,6 +46,35 @@ def test_newton_is_ase(key):
     VelocityVerlet(atoms, 1.0 * ase.units.fs).run(40)
     np.testing.assert_allclose(run.positions[-1], atoms.positions, atol=1e-10)
     np.testing.assert_allclose(run.log["energy_ev"][-1], atoms.get_potential_energy(), rtol=1e-12)
+
+
+def test_masses_of_the_file_move_and_vibrate(key, tmp_path):
+    """Heavy isotopes: the trajectory of ASE with the same masses, kept in the files, and ω = √(2Da²/μ)."""
+    atoms = ase.Atoms("N2", [[0, 0, 0], [0, 0, 1.15]])
+    atoms.set_masses([15.0, 60.0])
+    atoms.write(tmp_path / "start.xyz", format="extxyz")
+    start = Structure.from_ase(read_structure(tmp_path / "start.xyz"))
+    light = Structure(start.positions[:1], start.species[:1])
+    np.testing.assert_allclose(stack([start, light]).isotopes, [[15.0, 60.0], [14.007, 1.0]])  # a padded atom has 1
+    options = {"timestep": 1.0, "steps": 10, "interval": 10, "temperature": 900.0, "trajectory": tmp_path / "run.xyz"}
+    bond = Morse(4.0, 2.0, 1.1, 8.0, 6.0)
+    run = simulate(bond, start, NVE(), key=key, **options)
+    np.testing.assert_allclose(run.momenta[0].sum(0), 0.0, atol=1e-12)
+    moved = start.to_ase(momenta=run.momenta[0])
+    moved.calc = Calculator(bond)
+    VelocityVerlet(moved, 1.0 * ase.units.fs).run(10)
+    np.testing.assert_allclose(run.positions[-1], moved.positions, atol=1e-10)
+    np.testing.assert_allclose(run.log["kinetic_ev"][-1], moved.get_kinetic_energy(), rtol=1e-9)
+    written = read(tmp_path / "run.xyz", -1)
+    np.testing.assert_allclose(written.get_masses(), [15.0, 60.0])
+    np.testing.assert_allclose(written.get_kinetic_energy(), run.log["kinetic_ev"][-1], rtol=1e-6)
+
+    rest = start.at(start.positions * (1.1 / 1.15))
+    reduced = 15.0 * 60.0 / 75.0
+    np.testing.assert_allclose(frequencies(bond, rest)[0], np.sqrt(2 * 4.0 * 2.0**2 / reduced) * 521.4709, rtol=1e-5)
+    atoms.set_masses([15.0, 0.0])
+    with pytest.raises(ValueError, match="atom 1 has a mass of 0 amu"):
+        frequencies(bond, Structure.from_ase(atoms))
 
 
 def test_newton_conserves_to_second_order(key):
@@ -130,6 +162,36 @@ def test_restart_is_exact(key, tmp_path, monkeypatch):
         run("b.xyz")
 
 
+def test_another_run_is_not_gone_on_with(key, tmp_path):
+    """What decides a trajectory decides whether it may be resumed; more steps, and the same start, may always go on."""
+    options = {"timestep": 1.0, "key": key, "temperature": 100.0, "interval": 1, "samples_per_block": 2}
+    options |= {"trajectory": tmp_path / "a.xyz", "steps": 2}
+    dimer = Structure(jnp.array([[0.0, 0, 0], [0, 0, 3.8]]), jnp.array([18, 18]))
+    potential, rest = Morse(0.0123, 1.7, 3.8, 8.0, 6.0), jnp.zeros((2, 3))
+    simulate(potential, dimer, NVE(), **options)
+    options["steps"] = 3
+    for other, start, changes, message in [
+        (Morse(0.0124, 1.7, 3.8, 8.0, 6.0), dimer, {}, "other potential"),
+        (Morse(0.0123, 1.7, 3.8, 8.5, 6.0), dimer, {}, "other potential"),
+        (potential, dimer.at(1.01 * dimer.positions), {}, "other positions"),
+        (potential, Structure(dimer.positions, jnp.array([10, 18])), {}, "other species"),
+        (potential, Structure(dimer.positions, dimer.species, 20.0 * jnp.eye(3)), {}, "other cell"),
+        (potential, dimer, {"temperature": 101.0}, r"temperature=100\.0, not 101\.0"),
+        (potential, dimer, {"key": jr.key(7)}, "other random key"),
+        (potential, dimer, {"momenta": rest}, "other momenta"),
+    ]:
+        with pytest.raises(ValueError, match=r"a\.restart: was run with " + message):
+            simulate(other, start, NVE(), **(options | changes))
+    assert simulate(potential, dimer, NVE(), **options).log["step"][-1] == 3
+
+    words = checkpoint.words(tmp_path / "a.restart")
+    del words["settings"]["potential"]
+    state = simulate(potential, dimer, NVE(), **options).state
+    checkpoint.save(tmp_path / "a.restart", eqx.tree_at(lambda s: s.neighbours, state, None), words)
+    with pytest.raises(ValueError, match="earlier version, which did not record the potential"):
+        simulate(potential, dimer, NVE(), **options)
+
+
 def test_blow_up_is_named(key, tmp_path):
     """A time step that is far too long ends with the step and the cause; what was good is on disk."""
     files = {"trajectory": tmp_path / "a.xyz", "interval": 1, "samples_per_block": 2}
@@ -156,6 +218,10 @@ def test_bad_input_is_one_line(key, tmp_path):
         simulate(StillingerWeber(), SILICON, NVE(), timestep=0.0, steps=10, **options)
     with pytest.raises(ValueError, match=r"ends in \.xyz"):
         simulate(StillingerWeber(), SILICON, NVE(), timestep=1.0, steps=10, trajectory=tmp_path / "a.traj", **options)
+    atom = Structure(jnp.zeros((1, 3)), jnp.array([14]))
+    with pytest.raises(ValueError, match="a single atom has no motion under NVE"):
+        simulate(StillingerWeber(), atom, NVE(), timestep=1.0, steps=9, trajectory=tmp_path / "a.xyz", **options)
+    assert not list(tmp_path.iterdir())
     free = Structure(SILICON.positions, SILICON.species)
     with pytest.raises(ValueError, match="periodic in three directions"):
         simulate(StillingerWeber(), free, ENSEMBLES["NPT"], timestep=1.0, steps=10, **options)

@@ -169,6 +169,14 @@ def test_padded_atoms_are_not_there():
     assert not np.any(f[9:]) and np.isfinite(f).all()
 
 
+def test_a_lone_atom_has_its_reference_and_the_offset_of_its_element():
+    """Without neighbours densities and readouts vanish: E = E0 + scale · e_z to rounding, whatever the weights."""
+    model = eqx.tree_at(lambda m: m.shift, MODEL, jnp.array([0.3, -0.7, 1.1]))
+    for z, energy, shift in zip(CONFIG.species, CONFIG.atomic_energies, model.shift, strict=True):
+        alone = Structure(jnp.zeros((1, 3)), jnp.array([z]))
+        np.testing.assert_allclose(predict(model, alone).energy, energy + CONFIG.scale * float(shift), rtol=1e-14)
+
+
 def test_bessel_recurrence():
     r = jnp.linspace(0.3, 3.9, 7)
     ours = jnp.stack(bessel(r, 4.0, 6))

@@ -2,6 +2,7 @@
 
 import json
 
+import jax.random as jr
 import numpy as np
 import pytest
 from ase import Atoms
@@ -9,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from typer.testing import CliRunner
 
-from enerjax.atoms import LennardJones, predict
+from enerjax.atoms import Config, Equivariant, LennardJones, predict, save
 from enerjax.cli import app
 
 TEACHER = LennardJones(0.05, 1.9, 4.0, 3.0)
@@ -118,3 +119,26 @@ def test_unknown_element_at_evaluation_names_the_frame(folder, tmp_path):
     write(tmp_path / "neon.xyz", atoms, format="extxyz")
     status, _, error = run("evaluate", tmp_path / "run", tmp_path / "neon.xyz")
     assert status == 2 and "neon.xyz, frame 0: element Z=10" in error
+
+
+def test_energies_alone_are_evaluated_and_mixed_frames_refused(tmp_path):
+    """Without any forces the errors are those of the energies, by hand; with some, the frame that has none is named."""
+    model = Equivariant(Config((18,), (-5.0,), channels=2, l_max=1, cutoff=4.0, hidden=(), readout=2), key=jr.key(0))
+    save(model, tmp_path / "model")
+    frames = [Atoms("Ar2", [[0, 0, 0], [0, 0, d]]) for d in (2.0, 2.5, 3.0)]
+    for k, atoms in enumerate(frames):
+        atoms.calc = SinglePointCalculator(atoms, energy=-10.0 + 0.1 * k)
+    write(tmp_path / "energies.xyz", frames, format="extxyz")
+    status, out, error = run(
+        "evaluate", tmp_path / "model", tmp_path / "energies.xyz", "--json", "--out", tmp_path / "e"
+    )
+    assert status == 0 and "energies.xyz: no forces" in error
+    misses = [1e3 * abs(predict(model, a).energy - a.get_potential_energy()) / 2 for a in frames]
+    found = json.loads(out)
+    assert found["energy_mae_mev_per_atom"] == pytest.approx(np.mean(misses), rel=1e-6)
+    assert not [name for name in found if "force" in name] and (tmp_path / "e" / "parity.png").exists()
+
+    frames[0].calc = SinglePointCalculator(frames[0], energy=0.0, forces=np.zeros((2, 3)))
+    write(tmp_path / "mixed.xyz", frames, format="extxyz")
+    status, _, error = run("evaluate", tmp_path / "model", tmp_path / "mixed.xyz")
+    assert status == 2 and "mixed.xyz, frame 1: no forces, which other frames have" in error

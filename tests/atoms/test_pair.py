@@ -18,7 +18,9 @@ from enerjax.atoms.dataset import read
 from enerjax.atoms.neighbours import all_pairs, neighbour_list
 from enerjax.atoms.pair import CoreRepulsion, LennardJones, Morse, StillingerWeber, argon
 from enerjax.atoms.potential import energy_forces, energy_forces_stress
+from enerjax.atoms.predict import predict
 from enerjax.atoms.structure import Structure, pad
+from enerjax.atoms.vibrations import frequencies, relax
 
 SILICON = pathlib.Path(__file__).parents[2] / "data" / "silicon"
 TARGETS = json.loads((SILICON / "targets.json").read_text())
@@ -109,6 +111,38 @@ def test_silicon_lattice_and_elastic_constants():
     np.testing.assert_allclose(C[0, 0, 0, 0] / GPa, TARGETS["C11"], rtol=1e-4)
     np.testing.assert_allclose(C[0, 0, 1, 1] / GPa, TARGETS["C12"], rtol=1e-4)
     np.testing.assert_allclose(0.5 * (C[1, 2, 1, 2] + C[1, 2, 2, 1]) / GPa, TARGETS["C44_unrelaxed"], rtol=1e-4)
+
+
+def test_named_potentials_refuse_other_elements():
+    """Silicon's parameters are for silicon, argon's for argon, in sums and products too; one's own are for anything."""
+    krypton = Structure.from_ase(ase.build.bulk("Kr", a=5.7))
+    named = argon(6.0) + CoreRepulsion(1.6, 4.0), 0.5 * StillingerWeber() - argon(6.0), StillingerWeber()
+    calls = (lambda p: predict(p, krypton), lambda p: frequencies(p, krypton), lambda p: relax(p, krypton))
+    for potential, call in zip(named, calls, strict=True):
+        with pytest.raises(ValueError, match=r"the potential knows the elements \((18,|14,|)\), not Z=36"):
+            call(potential)
+    own = LennardJones(0.0142, 3.65, 6.0, 4.8)
+    assert predict(own, krypton).energy < 0 and frequencies(own, krypton)[0].shape == (0,)
+    assert (argon(6.0) + own).elements == (18,) and StillingerWeber(species=(32,)).elements == (32,)
+
+
+def test_predict_takes_anything_that_is_called_as_a_potential():
+    """A plain function of structure and rows with a cutoff gives the same numbers as the potential's."""
+    plain = lambda structure, neighbours: morse(structure, neighbours)
+    morse, atoms = ZOO["Morse"], ase.build.bulk("Cu", a=3.7)
+    plain.cutoff = morse.cutoff
+    for one, two in zip(predict(plain, atoms), predict(morse, atoms), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+def test_predict_inside_jit_says_what_works_there(transform):
+    molecule = Structure.from_ase(ase.build.molecule("N2"))
+    inside = lambda R: predict(ZOO["Morse"], molecule.at(R)).energy
+    with pytest.raises(ValueError, match=r"runs on the host: inside jit.*interaction\(structure, neighbours\)"):
+        transform(inside)(molecule.positions)
+    with pytest.raises(ValueError, match="runs on the host"):
+        jax.jit(lambda: predict(ZOO["Morse"], molecule).energy)()
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -73,6 +73,30 @@ def test_a_crystal_has_three_modes_less():
     np.testing.assert_allclose(waves, 3 * [TARGETS["phonons_THz"]["G"][-1] * 33.35641], rtol=1e-4)
 
 
+class Counted(Morse):
+    """A Morse potential that counts how often it is traced."""
+
+    traces = 0
+
+    def energy_per_atom(self, structure, neighbours):
+        Counted.traces += 1
+        return super().energy_per_atom(structure, neighbours)
+
+
+def test_relaxation_compiles_once():
+    """Rows built again and again, those of a cluster with other bounds each time: nothing is compiled again."""
+    atoms = ase.build.bulk("Ar", a=5.6, cubic=True) * (2, 2, 3)
+    atoms.pbc = False
+    atoms.rattle(0.3, seed=0)
+    structure = Structure.from_ase(atoms)
+    potential = Counted(0.0123, 1.7, 3.8, 6.0, 5.0)
+    first = relax(potential, structure, fmax=0.02, skin=1.0)
+    once = Counted.traces
+    again = relax(potential, structure, fmax=0.02, skin=0.2)  # another skin: one program more
+    assert Counted.traces == 2 * once
+    np.testing.assert_allclose(again.energy, first.energy, atol=0.02)
+
+
 def test_relaxation_says_when_it_fails():
     atoms = ase.build.bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=1)

@@ -34,7 +34,7 @@ class Batch(eqx.Module):
         image: lattice image of each neighbour, [B, n, K, 3], or None.
         mask: True for a real neighbour, [B, n, K], or None.
         energy: eV relative to isolated atoms, [B].
-        forces: eV/Å, [B, n, 3].
+        forces: eV/Å, [B, n, 3], or None where the data have none.
         stress: eV/Å³, [B, 3, 3], or None where no frame of the data has one.
         has_stress: [B], or None.
         weight: of each frame, [B].
@@ -47,7 +47,7 @@ class Batch(eqx.Module):
     image: Int[Array | np.ndarray, "B n K 3"] | None
     mask: Bool[Array | np.ndarray, "B n K"] | None
     energy: Float[Array | np.ndarray, " B"]
-    forces: Float[Array | np.ndarray, "B n 3"]
+    forces: Float[Array | np.ndarray, "B n 3"] | None
     stress: Float[Array | np.ndarray, "B 3 3"] | None
     has_stress: Float[Array | np.ndarray, " B"] | None
     weight: Float[Array | np.ndarray, " B"]
@@ -151,7 +151,7 @@ def prepare(data: Dataset, cutoff: float, reference, dtype=np.float32) -> tuple[
     """All frames as padded arrays, by bucket.
 
     Args:
-        data: labelled frames; missing forces are not allowed here.
+        data: labelled frames, with forces all of them or none.
         cutoff: of the model, Å.
         reference: atomic numbers ↦ isolated-atom energies [eV], subtracted in float64.
         dtype: of the arrays.
@@ -199,7 +199,7 @@ def _stack(frames: Sequence[Frame], rows, n: int, width: int, reference, dtype) 
         image=column((rectangle(r.shift) for r in rows), np.int32) if listed and periodic else None,
         mask=column((rectangle(r.mask) for r in rows), bool) if listed else None,
         energy=column(f.energy - float(reference(f.numbers).sum()) for f in frames),
-        forces=column(padded(f.forces, n, 3) for f in frames),
+        forces=None if frames[0].forces is None else column(padded(f.forces, n, 3) for f in frames),
         stress=column(np.zeros((3, 3)) if f.stress is None else f.stress for f in frames) if stressed else None,
         has_stress=column(f.stress is not None for f in frames) if stressed else None,
         weight=column(f.info.get("weight", 1.0) for f in frames),

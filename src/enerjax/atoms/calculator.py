@@ -5,7 +5,9 @@ kept while they fit, so that nothing is compiled twice for the same number of at
 blocks in one jit instead (`simulation.simulate`).
 """
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,10 +16,12 @@ import numpy as np
 from ase.calculators.calculator import Calculator as _AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
+from jaxtyping import Array
 
 from .._compile import quickly
+from ..energy.response import energy_forces_stress
 from .dataset import OVERLAP
-from .dynamics import respond
+from .dynamics import energy_of, respond
 from .neighbours import Neighbours, displacements, neighbours_of, stale
 from .potential import reference_energy
 from .structure import Structure
@@ -26,14 +30,15 @@ from .structure import Structure
 class Calculator(_AseCalculator):
     """ASE calculator of a potential, or of the directory of a fitted one.
 
-    Results are in ASE's units: eV, eV/Å, eV/Å³ (stress in Voigt order, positive in tension). Stress exists for
-    structures that are periodic in three directions. The precision is JAX's default: float64 under `jax_enable_x64`.
+    Results are in ASE's units: eV, eV/Å, eV/Å³ (stress in Voigt order, positive in tension). Stress, the derivative by
+    strain over the volume, exists wherever the cell has a volume, as in ASE: that of a slab counts its vacuum. The
+    precision is JAX's default: float64 under `jax_enable_x64`. Calculators of one potential share what is compiled.
 
     Attributes:
         potential: what is evaluated.
         skin: Å.
         builds: how often neighbour rows were built.
-        traces: how often the evaluation was compiled.
+        traces: how often this calculator had to compile.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's class attribute)
@@ -48,8 +53,14 @@ class Calculator(_AseCalculator):
         self.builds, self.traces = 0, 0
         self._rows: Neighbours | None = None
         self._structure: Structure | None = None
+        self._box: Array | None = None  # the cell, where it has a volume
+        self._stressed = False  # stress was asked for: from then on it comes with every evaluation
         self._offset, self._renew = 0.0, True
-        self._bound: tuple = (None, None, None)  # a potential, its leaves, the compiled evaluation
+        self._bound: tuple = (None, None)  # a potential and its program
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is compiled and what is quickly made again: for `pickle`, `copy.deepcopy`, processes."""
+        return self.__dict__ | {"_bound": (None, None), "_rows": None, "_structure": None, "_box": None}
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill `results`; called by ASE.
@@ -61,14 +72,19 @@ class Calculator(_AseCalculator):
         same = self._structure is not None and self.potential is self._bound[0]
         if not same or not _ONLY_MOVED.issuperset(system_changes):
             before, self._structure = self._structure, None  # should the new one be refused, the old one is not it
-            new = Structure.from_ase(self.atoms)
+            new = Structure.from_ase(self.atoms, moves=False)
             self._prepare(before, new)
             self._structure = new
         structure = self._structure
         assert structure is not None
-        with_stress = all(structure.pbc)
-        if "stress" in properties and not with_stress:
-            raise PropertyNotImplementedError("stress needs a structure that is periodic in three directions.")
+        box = self._box
+        if "stress" in properties:
+            self._stressed = True
+            if box is None:
+                raise PropertyNotImplementedError(
+                    "stress needs a cell with a volume, as a structure that is periodic in three directions has."
+                )
+        with_stress = box is not None and (self._stressed or all(structure.pbc))
         # arrays of the host, which the compiled program takes as they are: a few single operations of JAX cost more
         # than the model of a small molecule
         assert self.atoms is not None
@@ -77,8 +93,10 @@ class Calculator(_AseCalculator):
             i = int(np.argmin(np.all(np.isfinite(positions), axis=1)))
             raise ValueError(f"atom {i} has a position that is not finite: {positions[i].tolist()}.")
         rows = self._neighbours(structure, positions)
-        _, leaves, evaluate = self._bound
-        found = evaluate(leaves, positions, structure.cell, structure.species, rows, structure.pbc)
+        program = self._bound[1]
+        cell, traces = box if with_stress else structure.cell, program.traces
+        found = program.evaluate(program.leaves, positions, cell, structure.species, rows, structure.pbc, with_stress)
+        self.traces += program.traces - traces
         energy, forces, stress, nearest, pair = found
         if (nearest := float(nearest)) < OVERLAP:
             i, k = divmod(int(pair), rows.width)
@@ -92,12 +110,12 @@ class Calculator(_AseCalculator):
         """For another structure than the one before, or another potential; rows may stay if only the cell is new."""
         potential = self.potential
         if potential is not self._bound[0]:
-            arrays, static = eqx.partition(potential, eqx.is_array)
-            leaves, tree = jax.tree.flatten(arrays)  # once: every call would take the model apart
-            whole = lambda leaves: eqx.combine(jax.tree.unflatten(tree, leaves), static)
-            self._bound, self._rows, before = (potential, leaves, self._compiled(whole)), None, None
+            self._bound, self._rows, before = (potential, _program(potential)), None, None
         if before is None or before.pbc != structure.pbc or not np.array_equal(before.species, structure.species):
             self._offset, self._renew = reference_energy(potential, structure), True
+        assert self.atoms is not None
+        cell = self.atoms.cell
+        self._box = jnp.asarray(cell.array, structure.positions.dtype) if cell.volume > 1e-6 else None
 
     def _neighbours(self, structure: Structure, positions: np.ndarray) -> Neighbours:
         rows = self._rows
@@ -107,17 +125,48 @@ class Calculator(_AseCalculator):
             self.builds, self._renew = self.builds + 1, False
         return rows
 
-    def _compiled(self, whole):
-        def traced(leaves, positions, cell, species, rows, pbc):
+
+class _Program:
+    """The compiled evaluation of one potential.
+
+    Attributes:
+        leaves: the arrays of the potential, taken out once: every call would take the model apart.
+        evaluate: leaves, positions, cell, species, rows and, static, pbc and whether stress is wanted ↦ energy, forces,
+            stress or None, the shortest distance, and where in the rows it is.
+        traces: how often it was compiled.
+    """
+
+    def __init__(self, potential):
+        arrays, static = eqx.partition(potential, eqx.is_array)
+        self.leaves, tree = jax.tree.flatten(arrays)
+        self.traces = 0
+
+        def traced(leaves, positions, cell, species, rows, pbc, stressed):
             self.traces += 1
             structure = Structure(positions, species, cell, pbc)
-            found = respond(whole(leaves), structure, rows, all(pbc))
+            whole = eqx.combine(jax.tree.unflatten(tree, leaves), static)
+            if stressed:
+                found = energy_forces_stress(energy_of(whole, structure, rows), positions, cell)
+            else:
+                found = respond(whole, structure, rows)
             distance = jnp.linalg.norm(displacements(positions, cell, rows), axis=-1)
             return *found, jnp.min(distance, initial=jnp.inf), jnp.argmin(distance) if distance.size else jnp.array(0)
 
-        return jax.jit(traced, static_argnames="pbc", compiler_options=quickly())
+        self.evaluate = jax.jit(traced, static_argnames=("pbc", "stressed"), compiler_options=quickly())
 
 
+def _program(potential) -> _Program:
+    """The program of this very object, kept as long as the object lives: the images of a path share one."""
+    found = _PROGRAMS.get(id(potential))
+    if found is None:
+        found = _Program(potential)
+        if isinstance(potential, eqx.Module):  # the program holds its parts, not itself, so that it can go
+            _PROGRAMS[id(potential)] = found
+            weakref.finalize(potential, _PROGRAMS.pop, id(potential), None).atexit = False
+    return found
+
+
+_PROGRAMS: dict[int, _Program] = {}
 # changes of ASE's atoms that leave the structure as it is but for the positions
 _ONLY_MOVED = frozenset({"positions", "initial_charges", "initial_magmoms"})
 _stale = jax.jit(stale)

@@ -46,6 +46,7 @@ class Frame:
         stress: eV/Å³, [3, 3], or None.
         info: the frame's other entries, among them `config_type` (text) and `weight` (default 1).
         source: file and frame, for messages.
+        masses: amu, [atoms], where the file sets them, or None.
     """
 
     numbers: np.ndarray
@@ -57,6 +58,7 @@ class Frame:
     stress: np.ndarray | None
     info: dict[str, Any]
     source: str
+    masses: np.ndarray | None = None
 
     def structure(self, dtype=None) -> Structure:
         """The configuration without its labels."""
@@ -64,7 +66,8 @@ class Frame:
 
         dtype = jnp.result_type(float) if dtype is None else dtype
         cell = None if self.cell is None else jnp.asarray(self.cell, dtype)
-        return Structure(jnp.asarray(self.positions, dtype), self.numbers, cell, self.pbc)
+        isotopes = None if self.masses is None else jnp.asarray(self.masses, dtype)
+        return Structure(jnp.asarray(self.positions, dtype), self.numbers, cell, self.pbc, isotopes)
 
 
 @dataclass(frozen=True)
@@ -330,7 +333,7 @@ def _frame(atoms, keys, require, source) -> Frame:
         raise ValueError(f"{source}: " + ("positions are not finite." if len(atoms) else "no atoms."))
     if (atoms.numbers < 1).any():
         raise ValueError(f"{source}: atom {int(np.argmin(atoms.numbers))} is of no known element.")
-    structure = Structure.from_ase(atoms) if atoms.pbc.any() else None
+    structure = Structure.from_ase(atoms, moves=False) if atoms.pbc.any() else None
     cell = None if structure is None else np.asarray(atoms.cell.complete(), float)
     energy = _number(labels, keys["energy"], source)
     forces = _array(labels, keys["forces"], (len(atoms), 3), source)
@@ -340,7 +343,8 @@ def _frame(atoms, keys, require, source) -> Frame:
     info["config_type"] = str(info.get("config_type", "default"))
     info["weight"] = float(info.get("weight", info.get("config_weight", 1.0)))
     pbc = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
-    return Frame(np.asarray(atoms.numbers), positions, cell, pbc, energy, forces, stress, info, source)
+    masses = atoms.get_masses() if atoms.has("masses") else None
+    return Frame(np.asarray(atoms.numbers), positions, cell, pbc, energy, forces, stress, info, source, masses)
 
 
 def _number(labels, key, source) -> float:

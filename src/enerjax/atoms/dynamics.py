@@ -17,8 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._array import Key, Scalar
 from .._precision import full_precision
-from ..energy.response import energy_and_force
-from ..energy.response import energy_forces_stress as _energy_forces_stress
+from ..energy.response import energy_and_force, energy_forces_stress
 from ..flow.ensemble import CellRescaling, Chain, NoseHoover, VelocityRescaling, stretch
 from ..flow.phase import Bath, DiagonalMass, Phase, drift, kick
 from .neighbours import Neighbours, refresh, stale
@@ -41,6 +40,7 @@ class State(eqx.Module):
         rebuilds: how often the rows were refreshed.
         species: atomic numbers.
         pbc: periodic or not, per lattice vector.
+        isotopes: masses [amu] where they are not the standard ones, or None.
     """
 
     phase: Phase
@@ -55,11 +55,12 @@ class State(eqx.Module):
     rebuilds: Int[Array, ""]
     species: Int[Array, " atoms"]
     pbc: tuple[bool, bool, bool] = eqx.field(static=True)
+    isotopes: Float[Array, " atoms"] | None = None
 
     @property
     def structure(self) -> Structure:
-        """Positions, species and cell."""
-        return Structure(self.phase.position, self.species, self.cell, self.pbc)
+        """Positions, species, cell and masses."""
+        return Structure(self.phase.position, self.species, self.cell, self.pbc, self.isotopes)
 
     @property
     def volume(self) -> Scalar:
@@ -73,6 +74,15 @@ def respond(potential, structure: Structure, neighbours: Neighbours, with_stress
     Energies of atoms are summed in the precision of the positions: in float32 the sum over a thousand atoms would hide
     the drift that a simulation is judged by.
     """
+    energy = energy_of(potential, structure, neighbours)
+    if with_stress:
+        return energy_forces_stress(energy, structure.positions, structure.lattice)
+    fixed = structure.cell
+    return *energy_and_force(lambda R: energy(R, fixed), structure.positions), None
+
+
+def energy_of(potential, structure: Structure, neighbours: Neighbours):
+    """(positions, cell) ↦ E in the precision of the positions; the potential works in its own."""
     working = _dtype(potential, structure.positions.dtype)
     wide = structure.positions.dtype
 
@@ -82,10 +92,7 @@ def respond(potential, structure: Structure, neighbours: Neighbours, with_stress
             return jnp.sum(potential.energy_per_atom(cast, neighbours).astype(wide))
         return potential(cast, neighbours).astype(wide)
 
-    if with_stress:
-        return _energy_forces_stress(energy, structure.positions, structure.lattice)
-    fixed = structure.cell
-    return *energy_and_force(lambda R: energy(R, fixed), structure.positions), None
+    return energy
 
 
 def _dtype(potential, default):
@@ -143,6 +150,7 @@ def _feel(potential, state: State, z: Phase, cell, with_stress: bool = False) ->
         state.rebuilds + due,
         state.species,
         state.pbc,
+        state.isotopes,
     )
 
 
@@ -283,6 +291,7 @@ def start(
         jnp.array(0),
         structure.species,
         structure.pbc,
+        structure.isotopes,
     )
 
 

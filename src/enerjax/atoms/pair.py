@@ -35,12 +35,19 @@ class LennardJones(AbstractPotential):
         sigma: zero of the bare potential [Å].
         cutoff: Å.
         inner: where switching begins [Å].
+        species: atomic numbers that it stands for; others are refused. None: any.
     """
 
     epsilon: float | Array
     sigma: float | Array
     cutoff: float = eqx.field(static=True)
     inner: float = eqx.field(static=True)
+    species: tuple[int, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def elements(self) -> tuple[int, ...] | None:
+        """`species`."""
+        return self.species
 
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """Eᵢ [eV]: half of every pair."""
@@ -51,7 +58,7 @@ class LennardJones(AbstractPotential):
 
 def argon(cutoff: float = 8.5) -> LennardJones:
     """Liquid argon: ε = 119.8 kB K = 0.010323 eV, σ = 3.405 Å. A. Rahman, Phys. Rev. 136, A405 (1964)."""
-    return LennardJones(0.0103235, 3.405, cutoff, 0.8 * cutoff)
+    return LennardJones(0.0103235, 3.405, cutoff, 0.8 * cutoff, species=(18,))
 
 
 class Morse(AbstractPotential):
@@ -115,6 +122,9 @@ class StillingerWeber(AbstractPotential):
     the directions u: Σ_jk g_j g_k (c + ⅓)² = T:T + ⅔ V·V + s²/9, so it costs no more than a pair sum.
 
     F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985), eqs. 2.3–2.6; ε scaled to silicon's cohesive energy.
+
+    Attributes:
+        species: atomic numbers that it stands for; others are refused. Give it with parameters of your own.
     """
 
     epsilon: float | Array = 2.1683
@@ -124,6 +134,12 @@ class StillingerWeber(AbstractPotential):
     strength: float | Array = 21.0
     gamma: float | Array = 1.20
     cutoff: float = eqx.field(static=True, default=1.80 * 2.0951)
+    species: tuple[int, ...] | None = eqx.field(static=True, default=(14,))
+
+    @property
+    def elements(self) -> tuple[int, ...] | None:
+        """`species`."""
+        return self.species
 
     @full_precision
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:

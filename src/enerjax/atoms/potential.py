@@ -36,6 +36,11 @@ class AbstractPotential(AbstractEnergy):
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """Eᵢ [eV]; 0 for a padded atom."""
 
+    @property
+    def elements(self) -> tuple[int, ...] | None:
+        """Atomic numbers that the potential knows; None where it takes any."""
+        return None
+
     def reference(self, species) -> np.ndarray:
         """Energy of each isolated atom [eV], float64 on the host, [atoms]; zero unless a potential was fitted with it.
 
@@ -78,6 +83,12 @@ class SumPotential(AbstractPotential):
     terms: tuple
     cutoff: float = eqx.field(static=True)
 
+    @property
+    def elements(self) -> tuple[int, ...] | None:
+        """Atomic numbers that every term knows."""
+        known = [set(k) for term in self.terms if (k := getattr(term, "elements", None)) is not None]
+        return tuple(sorted(set.intersection(*known))) if known else None
+
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """Σ of the terms' Eᵢ [eV]."""
         parts = [term.energy_per_atom(structure, neighbours) for term in self.terms]
@@ -95,6 +106,11 @@ class ScaledPotential(AbstractPotential):
     term: Any
     factor: float | Array
     cutoff: float = eqx.field(static=True)
+
+    @property
+    def elements(self) -> tuple[int, ...] | None:
+        """Atomic numbers that the term knows."""
+        return getattr(self.term, "elements", None)
 
     def energy_per_atom(self, structure: Structure, neighbours: Neighbours) -> Float[Array, " atoms"]:
         """s E₀ᵢ [eV]."""
@@ -125,6 +141,13 @@ def energy_forces_stress(
     )
 
 
+def refuse_elements(potential, species) -> None:
+    """Raise ValueError for an element that the potential does not know; 0, a padded atom, is none."""
+    known = getattr(potential, "elements", None)
+    if known is not None and (unknown := sorted(set(np.unique(np.asarray(species)).tolist()) - {0, *known})):
+        raise ValueError(f"the potential knows the elements {known}, not Z={unknown[0]}.")
+
+
 def reference_energy(potential, structure: Structure) -> float:
     """Σ energies of the isolated atoms [eV] on the host; what dynamics leave out because it is large and constant.
 
@@ -132,7 +155,5 @@ def reference_energy(potential, structure: Structure) -> float:
         ValueError: for an element that the potential does not know, before anything is compiled.
     """
     species = np.asarray(structure.species)
-    for term in getattr(potential, "terms", (potential,)):
-        if hasattr(term, "kinds"):
-            term.kinds(species)
+    refuse_elements(potential, species)
     return float(np.sum(potential.reference(species))) if hasattr(potential, "reference") else 0.0

@@ -1,10 +1,13 @@
 """Energy, forces and stress of a structure or of a whole data set, and the errors against labels."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .._compile import host_jit
 from .batch import predict as _predict
@@ -12,7 +15,7 @@ from .batch import prepare
 from .dataset import Dataset
 from .equivariant import Equivariant
 from .neighbours import neighbours_of
-from .potential import AbstractPotential, SumPotential, energy_forces, energy_forces_stress, reference_energy
+from .potential import SumPotential, energy_forces, energy_forces_stress, reference_energy
 from .structure import Structure
 
 _energy_forces = host_jit(energy_forces)
@@ -28,11 +31,11 @@ class Prediction(NamedTuple):
     stress: np.ndarray | None
 
 
-def predict(model: AbstractPotential, structure) -> Prediction:
+def predict(model, structure) -> Prediction:
     """Total energy, forces and, in a periodic crystal, stress.
 
     Args:
-        model: any potential.
+        model: any potential, or anything called as `model(structure, neighbours)` that has a `cutoff`.
         structure: a `Structure` or `ase.Atoms`.
 
     Returns:
@@ -40,10 +43,16 @@ def predict(model: AbstractPotential, structure) -> Prediction:
         unless the structure is periodic in three directions).
 
     Raises:
-        ValueError: for an element that the model does not know.
+        ValueError: for an element that the model does not know, or inside `jax.jit`, `grad` or `vmap`.
     """
+    # under jit whatever is made is traced, even where all that came in are constants
+    if any(isinstance(x, Tracer) for x in (jnp.zeros(()), *jax.tree.leaves((model, structure)))):
+        raise ValueError(
+            "predict runs on the host: inside jit, grad or vmap call `model.interaction(structure, neighbours)`, or "
+            "`energy_forces` of `atoms.potential`, on rows that `neighbours_of` built outside."
+        )
     if not isinstance(structure, Structure):
-        structure = Structure.from_ase(structure)
+        structure = Structure.from_ase(structure, moves=False)
     reference = reference_energy(model, structure)
     neighbours = neighbours_of(structure, model.cutoff)
     if all(structure.pbc):
@@ -56,14 +65,16 @@ def predict(model: AbstractPotential, structure) -> Prediction:
 class _Interaction(eqx.Module):
     """The part of the energy that float32 resolves; the reference is added on the host in float64."""
 
-    model: AbstractPotential
+    model: Any
 
     def __call__(self, structure, neighbours):
-        return self.model.interaction(structure, neighbours)
+        if hasattr(self.model, "interaction"):
+            return self.model.interaction(structure, neighbours)
+        return self.model(structure, neighbours)
 
 
 def predict_all(
-    model: AbstractPotential, data: Dataset, *, batch: int = 16, progress: Callable[[str], None] | None = None
+    model: Any, data: Dataset, *, batch: int = 16, progress: Callable[[str], None] | None = None
 ) -> list[Prediction]:
     """Predictions for every frame, in batches of equal shape: one compilation per bucket.
 
@@ -116,13 +127,18 @@ def refuse_unknown(model: Equivariant, data: Dataset) -> None:
 
 
 def errors(predictions: list[Prediction], data: Dataset) -> dict[str, float | int]:
-    """Mean absolute and root mean square errors: energy per atom [meV], force components [meV/Å], stress [meV/Å³]."""
+    """Mean absolute and root mean square errors: energy per atom [meV], force components [meV/Å], stress [meV/Å³].
+
+    Forces and stress are left out where the data have none.
+    """
     pairs = list(zip(predictions, data, strict=True))
     energy = np.array([(p.energy - f.energy) / len(f.numbers) for p, f in pairs])
-    force = np.concatenate([(p.forces - f.forces).ravel() for p, f in pairs if f.forces is not None])
+    force = [(p.forces - f.forces).ravel() for p, f in pairs if f.forces is not None]
     stress = [(p.stress - f.stress).ravel() for p, f in pairs if p.stress is not None and f.stress is not None]
     out: dict[str, float | int] = {"configurations": len(pairs)}
-    quantities = {"energy": (energy, "mev_per_atom"), "force": (force, "mev_per_angstrom")}
+    quantities = {"energy": (energy, "mev_per_atom")}
+    if force:
+        quantities["force"] = (np.concatenate(force), "mev_per_angstrom")
     if stress:
         quantities["stress"] = (np.concatenate(stress), "mev_per_angstrom3")
     for name, (error, unit) in quantities.items():

@@ -5,8 +5,10 @@ with the state and the lengths of both files: after a crash they are cut back to
 on as if nothing had happened, bit for bit.
 """
 
+import hashlib
 import io
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
@@ -30,6 +33,7 @@ from .potential import reference_energy
 from .structure import Structure
 
 COLUMNS = ("step", "time_fs", "energy_ev", "kinetic_ev", "conserved_ev", "temperature_k", "pressure_gpa", "volume_a3")
+_HASH = "sha256:"  # marks what a restart knows by its hash alone
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,25 @@ def simulate(
         say: takes lines of progress.
 
     Raises:
-        ValueError: for a trajectory that this run cannot continue.
+        ValueError: for a trajectory that this run cannot continue: of another potential, start, key or motion.
         FloatingPointError: if energies or momenta stop being finite, or T exceeds 10⁶ K; the last good block is kept.
     """
     _check(timestep, steps, interval)
+    degrees = ensemble.degrees(structure.atoms)
+    if degrees < 1:
+        raise ValueError(
+            f"a single atom has no motion under {type(ensemble).__name__}, which keeps the centre of mass at rest; "
+            "use Langevin (nvt)."
+        )
     offset = reference_energy(potential, structure)
     if neighbours is None:
         neighbours = _roomy(structure, potential.cutoff, 0.06 * potential.cutoff if skin is None else skin)
     state = start(potential, structure, ensemble, neighbours, key, kT=kB * temperature, momenta=momenta)
-    settings = {"timestep": timestep, "interval": interval, "ensemble": _describe(ensemble), "atoms": structure.atoms}
-    files = None if trajectory is None else _Files(Path(trajectory), settings)
-    if files is not None:
+    files = None
+    if trajectory is not None:
+        settings = {"timestep": timestep, "interval": interval, "ensemble": _describe(ensemble)}
+        settings |= _identity(potential, structure, key, temperature, momenta)
+        files = _Files(Path(trajectory), settings)
         state = files.resume(state)
     begun, traces, seconds, burnt, done, grown = int(state.step), 0, 0.0, 0.0, 0, 0
     with_pressure = pressure or ensemble.barostat
@@ -127,7 +139,6 @@ def simulate(
     run = host_jit(traced)
     zeros, kept, compiled, asked = jnp.zeros(samples_per_block, jnp.int32), [], None, time.monotonic()
     plan = _plan(begun, steps, interval, fresh=begun == 0)
-    degrees = ensemble.degrees(structure.atoms)
     while plan:
         # after an overflow the block is also shorter: what outgrew the rows gets new ones sooner
         wanted = min(len(plan), max(1, samples_per_block >> grown))
@@ -265,6 +276,27 @@ def _log(samples: Sample, timestep: float, degrees: int) -> np.ndarray:
     return np.stack([np.asarray(c, float) for c in columns], axis=1)
 
 
+def _identity(potential, structure: Structure, key: Key, temperature: float, momenta) -> dict[str, Any]:
+    """What a run is apart from its motion: the potential, the start, and the randomness of this very run."""
+    start = {"species": structure.species, "positions": structure.positions, "masses": structure.masses()}
+    start |= {"cell": structure.cell, "random key (seed)": jr.key_data(key), "momenta": momenta}
+    words = {"atoms": structure.atoms, "potential": _fingerprint(potential), "pbc": list(structure.pbc)}
+    words |= {name: _fingerprint(value) for name, value in start.items()}
+    return words | {"temperature": None if momenta is not None else float(temperature)}
+
+
+def _fingerprint(tree: Any) -> str:
+    """A hash of the structure and the numbers of a pytree, the same in every process."""
+    # what is no number is known by its text, without the addresses that differ between processes
+    text = lambda x: re.sub(r" at 0x[0-9a-f]+", "", str(x)).encode()
+    leaves, structure = jax.tree.flatten(tree)
+    found = hashlib.sha256(text(structure))
+    for leaf in leaves:
+        numbers = np.asarray(leaf) if eqx.is_array_like(leaf) else None
+        found.update(text(leaf) if numbers is None else text(numbers.dtype) + numbers.tobytes())
+    return _HASH + found.hexdigest()[:16]
+
+
 def _describe(ensemble: AbstractEnsemble) -> str:
     numbers = ", ".join(f"{float(x):.12g}" for x in jax.tree.leaves(ensemble))
     return f"{type(ensemble).__name__}({numbers})"
@@ -288,11 +320,17 @@ class _Files:
             self.trajectory.write_text("")
             return state
         words = checkpoint.words(self.restart)
+        before = words["settings"]
         for name, value in self.settings.items():
-            if words["settings"][name] != value:
+            if name not in before:
                 raise ValueError(
-                    f"{self.restart}: was run with {name}={words['settings'][name]}, not {value}; choose another --out."
+                    f"{self.restart}: comes from an earlier version, which did not record the {name} of a run; "
+                    "choose another --out."
                 )
+            if before[name] != value:
+                hashed = str(value).startswith(_HASH)
+                changed = f"other {name}" if hashed else f"{name}={before[name]}, not {value}"
+                raise ValueError(f"{self.restart}: was run with {changed}; choose another --out.")
         for path, length in ((self.trajectory, words["trajectory"]), (self.csv, words["csv"])):
             if not path.exists() or path.stat().st_size < length:
                 raise ValueError(
@@ -344,9 +382,12 @@ def _frames(state: State, samples: Sample, log: np.ndarray) -> str:
     from ase.io import write
 
     numbers, frames = np.asarray(state.species), []
+    masses = None if state.isotopes is None else np.asarray(state.isotopes, float)
     for k in range(len(samples.step)):
         cell = None if samples.cell is None else samples.cell[k]
-        atoms = ase.Atoms(numbers, samples.position[k], cell=cell, pbc=state.pbc, momenta=samples.momentum[k])
+        atoms = ase.Atoms(
+            numbers, samples.position[k], cell=cell, pbc=state.pbc, momenta=samples.momentum[k], masses=masses
+        )
         atoms.info = {"step": int(samples.step[k]), "time_fs": float(log[k, 1]), "temperature_k": float(log[k, 5])}
         atoms.calc = SinglePointCalculator(atoms, energy=float(samples.energy[k]), forces=samples.force[k])
         frames.append(atoms)

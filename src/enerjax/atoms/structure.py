@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 
@@ -26,6 +27,7 @@ class Structure(eqx.Module):
         species: atomic numbers, [atoms]; 0 marks a padded atom, which is not there.
         cell: lattice vectors as rows, Å, [3, 3], or None for a free molecule.
         pbc: periodic or not, per lattice vector.
+        isotopes: masses [amu], [atoms], where they are not the standard ones of the elements; None where they are.
     """
 
     positions: Float[Array, "atoms 3"] = eqx.field(converter=jnp.asarray)
@@ -33,6 +35,9 @@ class Structure(eqx.Module):
     cell: Float[Array, "3 3"] | None = eqx.field(converter=lambda h: h if h is None else jnp.asarray(h), default=None)
     pbc: tuple[bool, bool, bool] = eqx.field(
         static=True, converter=lambda p: (bool(p[0]), bool(p[1]), bool(p[2])), default=(False, False, False)
+    )
+    isotopes: Float[Array, " atoms"] | None = eqx.field(
+        converter=lambda m: m if m is None else jnp.asarray(m), default=None
     )
 
     def __check_init__(self):
@@ -68,15 +73,29 @@ class Structure(eqx.Module):
 
     def at(self, positions: Float[Array, "atoms 3"], cell: Float[Array, "3 3"] | None = None) -> "Structure":
         """The same atoms elsewhere, in the same cell unless another one is given."""
-        return Structure(positions, self.species, self.cell if cell is None else cell, self.pbc)
+        return Structure(positions, self.species, self.cell if cell is None else cell, self.pbc, self.isotopes)
 
     @classmethod
-    def from_ase(cls, atoms, dtype=None) -> "Structure":
-        """From `ase.Atoms`. A lattice vector of length zero along a direction that is not periodic is completed.
+    def from_ase(cls, atoms, dtype=None, *, moves: bool = True) -> "Structure":
+        """From `ase.Atoms`, with the masses that were set there.
+
+        A lattice vector of length zero along a direction that is not periodic is completed.
+
+        Args:
+            atoms: the configuration.
+            dtype: of positions, cell and masses; JAX's default if None.
+            moves: whether it will be moved or vibrated here: constraints, which nothing here keeps, are then refused.
+                False where energies, forces and stress are all that is asked for.
 
         Raises:
-            ValueError: if a periodic direction has no lattice vector.
+            ValueError: if a periodic direction has no lattice vector, or for a constraint.
         """
+        if moves and atoms.constraints:
+            name = type(atoms.constraints[0]).__name__
+            raise ValueError(
+                f"{atoms.get_chemical_formula()}: carries the constraint {name}, and nothing here keeps constraints; "
+                "remove it (`del atoms.constraints`), or move the atoms with ASE and its `Calculator`, which obey it."
+            )
         dtype = jnp.result_type(float) if dtype is None else dtype
         pbc = np.asarray(atoms.pbc, bool)
         cell = np.asarray(atoms.cell.array, float)
@@ -92,6 +111,7 @@ class Structure(eqx.Module):
             np.asarray(atoms.numbers),
             None if cell is None else jnp.asarray(cell, dtype),
             tuple(pbc),
+            jnp.asarray(atoms.get_masses(), dtype) if atoms.has("masses") else None,
         )
 
     def to_ase(self, momenta=None):
@@ -107,12 +127,27 @@ class Structure(eqx.Module):
             cell=cell,
             pbc=self.pbc,
             momenta=momenta,
+            masses=None if self.isotopes is None else np.asarray(self.isotopes, float)[there],
         )
 
     def masses(self) -> Float[Array, "atoms 1"]:
-        """Standard atomic masses [amu], one row per atom, as `flow.DiagonalMass` wants them; 1 for a padded atom."""
+        """Masses [amu], one row per atom, as `flow.DiagonalMass` wants them; 1 for a padded atom.
+
+        The standard ones of the elements unless `isotopes` says others.
+
+        Raises:
+            ValueError: (when called on concrete data) for a mass that is not positive and finite.
+        """
         from ase.data import atomic_masses
 
+        if self.isotopes is not None:
+            there = self.species > 0
+            if not isinstance(self.isotopes, Tracer) and not isinstance(there, Tracer):
+                bad = np.asarray(there & ~((self.isotopes > 0) & jnp.isfinite(self.isotopes)))
+                if bad.any():
+                    i = int(np.argmax(bad))
+                    raise ValueError(f"atom {i} has a mass of {float(self.isotopes[i]):g} amu; masses are positive.")
+            return jnp.where(there, self.isotopes, 1.0).astype(self.positions.dtype)[:, None]
         table = np.where(np.isnan(atomic_masses), 1.0, atomic_masses)
         return jnp.asarray(table, self.positions.dtype)[self.species][:, None]
 
@@ -131,6 +166,7 @@ def pad(structure: Structure, atoms: int) -> Structure:
         jnp.pad(structure.species, (0, extra)),
         structure.cell,
         structure.pbc,
+        None if structure.isotopes is None else jnp.pad(structure.isotopes, (0, extra), constant_values=1.0),
     )
 
 
@@ -143,4 +179,6 @@ def stack(structures: Sequence[Structure]) -> Structure:
     if len({(s.pbc, s.cell is None) for s in structures}) != 1:
         raise ValueError("stack: structures with different periodicity do not fit into one batch.")
     atoms = max(s.atoms for s in structures)
+    if any(s.isotopes is not None for s in structures):  # one tree for all: standard masses are written out too
+        structures = [Structure(s.positions, s.species, s.cell, s.pbc, s.masses()[:, 0]) for s in structures]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(pad(s, atoms) for s in structures))

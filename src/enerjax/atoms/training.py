@@ -61,6 +61,8 @@ def loss(model: Equivariant, batch, recipe: Recipe, energy_weight) -> tuple:
     """The loss above on a `Batch`, and its parts as RMS errors (meV/atom, meV/Å)."""
     stressed = batch.stress is not None
     energy, forces, stress = _batches.predict(model, batch, stressed)
+    if batch.forces is None:
+        raise ValueError("training needs forces, and these data have none.")
     s, n = model.config.scale, batch.counts
     weight = batch.weight / jnp.mean(batch.weight)
     there = (batch.species > 0)[..., None]

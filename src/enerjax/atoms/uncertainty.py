@@ -68,7 +68,7 @@ class Posterior(eqx.Module):
             ValueError: for an element that the potential does not know.
         """
         if not isinstance(structure, Structure):
-            structure = Structure.from_ase(structure)
+            structure = Structure.from_ase(structure, moves=False)
         learned, _ = parts(self.potential)
         learned.kinds(np.asarray(structure.species))
         phi, slope = _of_structure(learned, structure, neighbours_of(structure, learned.cutoff))

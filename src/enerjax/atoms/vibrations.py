@@ -22,8 +22,8 @@ from ..energy.response import hessian_vector_product
 from ..flow.descent import Fire
 from ..units import invcm
 from .dynamics import respond
-from .neighbours import Neighbours, neighbour_list, neighbours_of, stale
-from .potential import reference_energy
+from .neighbours import Grid, Neighbours, neighbour_list, neighbours_of, stale
+from .potential import reference_energy, refuse_elements
 from .structure import Structure
 
 QUANTUM = ase.units._hbar * 1e10 / math.sqrt(ase.units._e * ase.units._amu)  # ħω [eV] of ω² = 1 eV/(Å² amu)
@@ -72,8 +72,10 @@ def relax(potential, structure: Structure, *, fmax: float = 1e-3, steps: int = 2
     rows, done, largest, energy = None, 0, math.inf, math.nan
     offset = reference_energy(potential, structure)
     while done < steps:
-        rows = neighbours_of(structure, potential.cutoff, skin=skin, like=rows)
-        positions, energy, force, count = _descend(potential, structure, rows, fmax, steps - done)
+        rows = _never_refreshed(neighbours_of(structure, potential.cutoff, skin=skin, like=rows))
+        # arrays: a number would be part of what is compiled, and the steps left are another one after every build
+        limits = jnp.asarray(fmax, structure.positions.dtype), jnp.asarray(steps - done)
+        positions, energy, force, count = _descend(potential, structure, rows, *limits)
         structure, done, largest = structure.at(positions), done + max(int(count), 1), float(force)
         if not math.isfinite(largest):
             raise FloatingPointError(
@@ -84,9 +86,21 @@ def relax(potential, structure: Structure, *, fmax: float = 1e-3, steps: int = 2
     raise ValueError(f"not relaxed: the largest force is {largest:.3g} eV/Å after {steps} steps, above fmax={fmax:g}.")
 
 
+def _never_refreshed(rows: Neighbours) -> Neighbours:
+    """Rows that the host alone builds: the bins of `refresh`, which follow the atoms, must not decide what compiles."""
+    if rows.grid is None:
+        return rows
+    return eqx.tree_at(lambda r: r.grid, rows, Grid((1, 1, 1), (0, 0, 0), 0, (1.0, 1.0, 1.0), rows.grid.pbc))
+
+
 def hessian(potential, structure: Structure, neighbours: Neighbours | None = None) -> Float[Array, "n n"]:
-    """∂²E/∂R∂R [eV/Å²], [3 atoms, 3 atoms]."""
-    rows = neighbours_of(structure, potential.cutoff) if neighbours is None else neighbours
+    """∂²E/∂R∂R [eV/Å²], [3 atoms, 3 atoms].
+
+    Raises:
+        ValueError: for an element that the potential does not know.
+    """
+    refuse_elements(potential, structure.species)
+    rows = _never_refreshed(neighbours_of(structure, potential.cutoff)) if neighbours is None else neighbours
     return _full_hessian(potential, structure, rows)
 
 
@@ -137,7 +151,11 @@ def phonons(potential, structure: Structure, points, supercell: tuple[int, int, 
         structure: a crystal at rest, its primitive cell as a rule.
         points: fractional wave vectors, [points, 3].
         supercell: repetitions along the lattice vectors.
+
+    Raises:
+        ValueError: for an element that the potential does not know.
     """
+    refuse_elements(potential, structure.species)
     cell, n = np.asarray(structure.lattice, float), structure.atoms
     cells = np.array(list(np.ndindex(*supercell)))
     R = (np.asarray(structure.positions, float)[None] + (cells @ cell)[:, None]).reshape(-1, 3)

@@ -21,13 +21,16 @@ def learning(metrics: list[dict]) -> Figure:
 
 
 def parity(predictions, frames) -> Figure:
-    """Predicted against reference: energy per atom relative to its mean, and force components."""
+    """Predicted against reference: energy per atom relative to its mean, and force components where there are any."""
     fig, (left, right) = figure(2)
     size = np.array([len(f.numbers) for f in frames])
     reference = np.array([f.energy for f in frames]) / size
     predicted = np.array([p.energy for p in predictions]) / size
     _diagonal(left, reference - reference.mean(), predicted - reference.mean(), "energy (eV/atom)")
     pairs = [(f.forces, p.forces) for f, p in zip(frames, predictions, strict=True) if f.forces is not None]
+    if not pairs:
+        right.set_axis_off()
+        return fig
     reference, predicted = (np.concatenate([x[k].ravel() for x in pairs]) for k in (0, 1))
     _diagonal(right, reference, predicted, "force component (eV/Å)")
     return fig

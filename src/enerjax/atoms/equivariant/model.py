@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from ..._array import Key
 from ..._precision import full_precision
 from ..neighbours import Neighbours, displacements, gather
-from ..potential import AbstractPotential
+from ..potential import AbstractPotential, refuse_elements
 from ..structure import Structure
 from .harmonics import bessel, per_component, spherical_harmonics
 from .layers import Convolution, ManyBody, Perceptron
@@ -143,12 +143,15 @@ class Equivariant(AbstractPotential):
         self.readouts = tuple(Perceptron(w, key=next(keys)) for w in widths)
         self.spread, self.shift = jnp.ones(kinds), jnp.zeros(kinds)
 
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers of `config.species`."""
+        return self.config.species
+
     def kinds(self, species) -> Float[Array, "atoms kinds"]:
         """One-hot element of each atom; a row of zeros for a padded atom."""
         if not isinstance(species, Tracer):
-            unknown = sorted(set(np.unique(np.asarray(species)).tolist()) - {0, *self.config.species})
-            if unknown:
-                raise ValueError(f"the potential knows the elements {self.config.species}, not Z={unknown[0]}.")
+            refuse_elements(self, species)
         known = jnp.asarray(self.config.species, jnp.int32)
         return (jnp.asarray(species)[:, None] == known[None]).astype(self.shift.dtype)
 
