@@ -1,5 +1,6 @@
 """Training: the potential learns a known one, resumes exactly, survives disk, and refuses bad data."""
 
+import dataclasses
 import json
 
 import equinox as eqx
@@ -99,6 +100,17 @@ def test_a_stopped_fit_resumes_to_the_same_potential(tmp_path, data):
     with pytest.raises(KeyboardInterrupt):
         run(directory=tmp_path, on_epoch=stop)
     assert eqx.tree_equal(run(directory=tmp_path), run())
+    # and answers for no other data, recipe or start
+    moved = dataclasses.replace(train, frames=tuple(dataclasses.replace(f, energy=f.energy + 1) for f in train.frames))
+    recipe = training.Recipe(learning_rate=1e-3)
+    for *pair, key, how in (
+        (moved, valid, 3, None),
+        (train, moved, 3, None),
+        (train, valid, 4, None),
+        (*data, 3, recipe),
+    ):
+        with pytest.raises(ValueError, match="holds another run"):
+            fit(*pair, key=jr.key(key), model=config, epochs=3, directory=tmp_path, recipe=how)
 
 
 def test_ragged_molecules_compile_once_per_bucket(tmp_path, monkeypatch):

@@ -5,10 +5,8 @@ with the state and the lengths of both files: after a crash they are cut back to
 on as if nothing had happened, bit for bit.
 """
 
-import hashlib
 import io
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +16,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array
 
 from .._array import Key
 from .._compile import host_jit
+from .._identity import said
 from ..fit import checkpoint
 from ..units import GPa, fs, kB
 from . import observables
@@ -33,7 +31,6 @@ from .potential import reference_energy
 from .structure import Structure
 
 COLUMNS = ("step", "time_fs", "energy_ev", "kinetic_ev", "conserved_ev", "temperature_k", "pressure_gpa", "volume_a3")
-_HASH = "sha256:"  # marks what a restart knows by its hash alone
 
 
 @dataclass(frozen=True)
@@ -279,22 +276,10 @@ def _log(samples: Sample, timestep: float, degrees: int) -> np.ndarray:
 def _identity(potential, structure: Structure, key: Key, temperature: float, momenta) -> dict[str, Any]:
     """What a run is apart from its motion: the potential, the start, and the randomness of this very run."""
     start = {"species": structure.species, "positions": structure.positions, "masses": structure.masses()}
-    start |= {"cell": structure.cell, "random key (seed)": jr.key_data(key), "momenta": momenta}
-    words = {"atoms": structure.atoms, "potential": _fingerprint(potential), "pbc": list(structure.pbc)}
-    words |= {name: _fingerprint(value) for name, value in start.items()}
+    start |= {"cell": structure.cell, "random key (seed)": key, "momenta": momenta}
+    words = {"atoms": structure.atoms, "potential": said(potential), "pbc": list(structure.pbc)}
+    words |= {name: said(value) for name, value in start.items()}
     return words | {"temperature": None if momenta is not None else float(temperature)}
-
-
-def _fingerprint(tree: Any) -> str:
-    """A hash of the structure and the numbers of a pytree, the same in every process."""
-    # what is no number is known by its text, without the addresses that differ between processes
-    text = lambda x: re.sub(r" at 0x[0-9a-f]+", "", str(x)).encode()
-    leaves, structure = jax.tree.flatten(tree)
-    found = hashlib.sha256(text(structure))
-    for leaf in leaves:
-        numbers = np.asarray(leaf) if eqx.is_array_like(leaf) else None
-        found.update(text(leaf) if numbers is None else text(numbers.dtype) + numbers.tobytes())
-    return _HASH + found.hexdigest()[:16]
 
 
 def _describe(ensemble: AbstractEnsemble) -> str:
@@ -328,7 +313,7 @@ class _Files:
                     "choose another --out."
                 )
             if before[name] != value:
-                hashed = str(value).startswith(_HASH)
+                hashed = isinstance(value, str) and name != "ensemble"  # the words of which say nothing to a reader
                 changed = f"other {name}" if hashed else f"{name}={before[name]}, not {value}"
                 raise ValueError(f"{self.restart}: was run with {changed}; choose another --out.")
         for path, length in ((self.trajectory, words["trajectory"]), (self.csv, words["csv"])):

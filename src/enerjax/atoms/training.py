@@ -182,6 +182,7 @@ def fit(
         score = found["force_rmse_mev_per_angstrom"] + 3.0 * found["energy_rmse_mev_per_atom"]
         return {"loss": score} | {k: v for k, v in found.items() if "rmse" in k}
 
+    identity = {"train": _content(train), "valid": _content(valid), "recipe": dataclasses.asdict(recipe)}
     run = _fit.train(
         lambda m, b, _: loss(m, b[0], recipe, b[1]),
         model,
@@ -193,12 +194,19 @@ def fit(
         ema=recipe.ema,
         validate=validate,
         validate_every=max(1, round(5 * len(valid) / len(train))),
+        identity=identity | {"model": model, "key": key},
         **options,
     )
     fitted = refit_shift(run.model, train)
     if not core_repulsion:
         return fitted, run
     return fitted + CoreRepulsion(scale=_core_scale(train), cutoff=model.cutoff), run
+
+
+def _content(data: Dataset) -> np.ndarray:
+    """All numbers of a data set, one after the other: what a run on it is known by."""
+    parts = ((f.numbers, f.positions, f.cell, f.energy, f.forces, f.stress, f.info["weight"]) for f in data.frames)
+    return np.concatenate([np.ravel(np.asarray(v, float)) for frame in parts for v in frame if v is not None])
 
 
 def retarget(model: Equivariant, data: Dataset) -> Equivariant:
