@@ -293,7 +293,7 @@ def _fingerprint(tree: Any) -> str:
     found = hashlib.sha256(text(structure))
     for leaf in leaves:
         numbers = np.asarray(leaf) if eqx.is_array_like(leaf) else None
-        found.update(text(leaf) if numbers is None else text(numbers.dtype) + numbers.tobytes())
+        found.update(text(leaf) if numbers is None else text((numbers.dtype, numbers.shape)) + numbers.tobytes())
     return _HASH + found.hexdigest()[:16]
 
 
