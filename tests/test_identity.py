@@ -22,4 +22,6 @@ def test_what_is_said_tells_values_apart_and_survives_json():
     assert [json.loads(w) for w in words] == [said(v) for v in values]
     alike = {(i, j) for i in range(len(words)) for j in range(i) if words[i] == words[j]}
     assert alike == {(9, 8)}  # one array, JAX's and NumPy's
+    off = [said(eqx.nn.Dropout(p, inference=i)) for p in (0.1, 0.2) for i in (False, True)]
+    assert len(set(off)) == 4  # settings that are no arrays
     assert said(net(0)) == said(net(0)) and said(np.float64(0.1)) == 0.1

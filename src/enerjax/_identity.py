@@ -30,7 +30,7 @@ def said(value: Any) -> Any:
         return [said(v) for v in value]
     leaves, structure = jax.tree_util.tree_flatten_with_path(value)
     # settings of modules are in their structure's text, which has addresses where a function has no other name
-    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(structure)).encode())
+    digest = hashlib.sha256(_text(structure).encode())
     for path, leaf in leaves:
         name = jax.tree_util.keystr(path)
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -39,10 +39,15 @@ def said(value: Any) -> Any:
             leaf = np.asarray(leaf)
             digest.update(f"{name} {leaf.dtype} {leaf.shape} ".encode() + leaf.tobytes())
         else:
-            digest.update(f"{name} {_name(leaf)}".encode())
+            digest.update(f"{name} {_name(leaf) if callable(leaf) else _text(leaf)}".encode())
     if isinstance(value, jax.Array | np.ndarray):
         return f"{value.dtype}{list(value.shape)} {digest.hexdigest()[:12]}"
-    return f"{_name(value)} {digest.hexdigest()[:12]}" if any(path for path, _ in leaves) else _name(value)
+    itself = len(leaves) == 1 and not leaves[0][0]  # a leaf, such as a function
+    return _name(value) if itself else f"{_name(value)} {digest.hexdigest()[:12]}"
+
+
+def _text(value: Any) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def _name(value: Any) -> str:

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_numbers
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .._array import Scalar
@@ -142,8 +143,11 @@ def energy_forces_stress(
 
 
 def refuse_elements(potential, species) -> None:
-    """Raise ValueError for an element that the potential does not know; 0, a padded atom, is none."""
-    known = getattr(potential, "elements", None)
+    """Raise ValueError for an element that the potential does not know; 0, a padded atom, is none.
+
+    Inside jit, where the elements are not known, nothing is refused.
+    """
+    known = None if isinstance(species, Tracer) else getattr(potential, "elements", None)
     if known is not None and (unknown := sorted(set(np.unique(np.asarray(species)).tolist()) - {0, *known})):
         raise ValueError(f"the potential knows the elements {known}, not Z={unknown[0]}.")
 

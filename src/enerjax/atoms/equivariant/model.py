@@ -17,7 +17,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..._array import Key
@@ -150,8 +149,7 @@ class Equivariant(AbstractPotential):
 
     def kinds(self, species) -> Float[Array, "atoms kinds"]:
         """One-hot element of each atom; a row of zeros for a padded atom."""
-        if not isinstance(species, Tracer):
-            refuse_elements(self, species)
+        refuse_elements(self, species)
         known = jnp.asarray(self.config.species, jnp.int32)
         return (jnp.asarray(species)[:, None] == known[None]).astype(self.shift.dtype)
 
