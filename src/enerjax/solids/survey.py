@@ -16,7 +16,7 @@ from ._clock import Clock
 from .condition import Displacement, Initial, Periodic, Spring, Symmetry
 from .domain import Points, join
 from .field import BuiltIn
-from .material import modulus
+from .material import least_stiffness, modulus
 from .problem import Problem
 
 
@@ -77,7 +77,8 @@ def survey(problem: Problem, interior: int, boundary: int, clock: Clock) -> Surv
         levels = {n: jnp.min(jax.vmap(part.level)(core.x)) for n, part in parts.items()}
         cross = {(a, b): jnp.min(jax.vmap(parts[a].level)(few[b].x)) for a in parts for b in parts if a != b}
         # two places, so that both sides of an interface count
-        S = jnp.stack([jnp.stack(modulus(problem.at(x), d)) for x in (core.x[0], core.x[-1])])
+        ends = [problem.at(x) for x in (core.x[0], core.x[-1])]
+        S = jnp.stack([jnp.stack([modulus(material, d), least_stiffness(material, d)]) for material in ends])
         zero = jnp.zeros((d,))
         pull = {
             n: jax.vmap(lambda x, m, c=c: -jax.grad(lambda u: c.potential(x, m[:d], u))(zero))(few[n].x, few[n].normal)

@@ -7,7 +7,7 @@ must be exact, use a domain whose patches follow the boundary (`Annulus`, `Perfo
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class _Combination(AbstractDomain):
         """The patches of the first domain, cut."""
         return tuple(_Cut(p, self._keep) for p in self.a.patches)
 
-    @property
+    @cached_property  # what is left of each is found by evaluation
     def parts(self):
         """The parts of both domains that are still on the boundary."""
         mine, theirs = self.a.parts, self.b.parts

@@ -6,6 +6,7 @@ from .base import across as across
 from .base import cauchy_stress as cauchy_stress
 from .base import divergence as divergence
 from .base import finite_strain as finite_strain
+from .base import least_stiffness as least_stiffness
 from .base import modulus as modulus
 from .base import stress as stress
 from .base import tangent as tangent

@@ -94,19 +94,22 @@ def divergence(material: Material, G: Tensor, H: Float[Array, "d d d"]) -> Float
     return functools.reduce(operator.add, (directional(j) for j in range(d)))
 
 
-def modulus(material: Material, d: int, dtype=jnp.float64) -> tuple[Scalar, Scalar]:
-    """A stiffness scale, the largest entry of the tangent at rest, by which residuals are made dimensionless; and the
-    least stiffness against a strain of norm 1, which a solid has above zero (a material with a pressure: not below).
-    """
-    G = jnp.zeros((d, d), dtype)
-    A = (
-        tangent(material, G, jnp.zeros((), dtype))
-        if isinstance(material, AbstractMixedMaterial)
-        else tangent(material, G)
-    )
+def modulus(material: Material, d: int, dtype=jnp.float64) -> Scalar:
+    """A stiffness scale: the largest entry of the tangent at rest. What residuals are made dimensionless by."""
+    return jnp.max(jnp.abs(_tangent_at_rest(material, d, dtype)))
+
+
+def least_stiffness(material: Material, d: int, dtype=jnp.float64) -> Scalar:
+    """The least stiffness at rest against a strain of norm 1: above zero for a solid, not below with a pressure."""
     pairs = [(i, j) for i in range(d) for j in range(i, d)]
     strains = np.zeros((len(pairs), d, d))
     for k, (i, j) in enumerate(pairs):
         strains[k, i, j] = strains[k, j, i] = 1.0 if i == j else 0.5**0.5
-    least = jnp.linalg.eigvalsh(jnp.einsum("aij,ijkl,bkl->ab", strains, A, strains))[0]
-    return jnp.max(jnp.abs(A)), least
+    A = _tangent_at_rest(material, d, dtype)
+    return jnp.linalg.eigvalsh(jnp.einsum("aij,ijkl,bkl->ab", strains, A, strains))[0]
+
+
+def _tangent_at_rest(material: Material, d: int, dtype) -> Float[Array, "d d d d"]:
+    G = jnp.zeros((d, d), dtype)
+    internal = (jnp.zeros((), dtype),) if isinstance(material, AbstractMixedMaterial) else ()
+    return tangent(material, G, *internal)
