@@ -1,10 +1,10 @@
-"""A square pulled off a foot of half its lower edge, by finite elements: what tests/solids/test_supports.py compares with.
+"""A square pulled off a foot of half its lower edge, by finite elements: the reference of tests/solids/test_supports.py.
 
     pip install scikit-fem              # an environment of its own
     python benchmarks/solids/reference_foot.py [CELLS PER SIDE ...]
 
-Unit square, plane strain, E = 1, ν = 0.3, u = 0 where y = 0 and x ≤ 1/2, traction (0, −1) on the upper edge; biquadratic
-elements. Prints the displacement of the corner (1, 1).
+Unit square, plane strain, E = 1, ν = 0.3, u = 0 where y = 0 and x ≤ 1/2, traction (0, −1) on the upper edge;
+biquadratic elements. Prints the displacement of the corner (1, 1).
 """
 
 import sys

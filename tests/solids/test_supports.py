@@ -91,7 +91,7 @@ def test_a_foot_on_part_of_an_edge_leaves_the_rest_free():
     both = solve(Problem(body, PLAIN, sides | {"foot": Clamped(), "rest": Clamped()}), 0, method=METHOD)
     ends = np.array([[0.25, 0.0], [1.0, 0.0], [1.0, 1.0]])
     assert np.allclose(half.displacement(ends)[0], 0, atol=1e-12)
-    # benchmarks/solids/reference_foot.py, 80 × 80 biquadratic elements: the corner moves by (4.77, −4.60); the foot's end is singular
+    # benchmarks/solids/reference_foot.py with 80 cells per side; the foot's end is singular
     assert np.allclose(half.displacement(ends)[2], [4.77, -4.60], rtol=0.25)
     assert np.allclose(both.displacement(ends)[:2], 0, atol=1e-12)
     named = Polygon([(0, 0), (1, 0), (1, 1), (0, 1)], names=("held", "held", "free", "free"))
