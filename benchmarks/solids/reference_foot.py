@@ -1,4 +1,4 @@
-"""A square pulled off a foot of half its lower edge, by finite elements: the reference of tests/solids/test_supports.py.
+"""A square pulled off a foot of half its lower edge, by finite elements: a reference of tests/solids/test_supports.py.
 
     pip install scikit-fem              # an environment of its own
     python benchmarks/solids/reference_foot.py [CELLS PER SIDE ...]
